@@ -1,0 +1,240 @@
+// Message-cleanup deletes expired rows from PostgreSQL, in batches, and
+// verifies that none is left. See the README for how to use it, and
+// ARCHITECTURE.md for how it is built.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // a time zone in the configuration is checked on hosts without a zone database too
+
+	"github.com/spf13/cobra"
+
+	"message-cleanup/internal/cleanup"
+	"message-cleanup/internal/config"
+	"message-cleanup/internal/postgres"
+)
+
+// version is set by the linker; a build by plain `go build` or `go install`
+// tells it from its module.
+var version = ""
+
+func main() {
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), now: time.Now}
+	os.Exit(a.main(os.Args[1:]))
+}
+
+// app is the program with its surroundings, so that a test can run it.
+type app struct {
+	stdout  io.Writer
+	stderr  *os.File
+	environ []string
+	now     func() time.Time
+
+	global globalFlags
+	log    *slog.Logger // nil until the configuration is read; then errors go there, unless people read stderr
+}
+
+// globalFlags are the flags of every command.
+type globalFlags struct {
+	config   string
+	output   string
+	logLevel string
+	noColor  bool
+}
+
+// main runs the command line and returns the exit status.
+func (a *app) main(args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.Execute()
+	if _, ended := errors.AsType[exitError](err); err != nil && !ended {
+		a.complain(err)
+	}
+	return exitStatus(err)
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "message-cleanup",
+		Short: "Delete expired rows from PostgreSQL",
+		Long: `Message-cleanup deletes expired rows from PostgreSQL: in short batches, without
+getting in the way of other work, and it verifies that none is left.
+
+Without a configuration file it deletes the rows of table messages whose
+expires_at has passed, in the database that DATABASE_URL or libpq's PG*
+variables name.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("no command given")}
+		},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return nil
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.global.output != "text" && a.global.output != "json" {
+				return usageError{fmt.Errorf("--output: %q is neither text nor json", a.global.output)}
+			}
+			return nil
+		},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.global.config, "config", "", "read this configuration `file` (default "+config.DefaultFile+", if it exists)")
+	flags.StringVar(&a.global.output, "output", "text", "write results as `text` or json")
+	flags.StringVar(&a.global.logLevel, "log-level", "", "log from this `level` on: debug, info, warn, error")
+	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
+	root.AddCommand(a.runCommand(), a.configCommand(), a.versionCommand())
+	return root
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(a.stdout, "message-cleanup", buildVersion())
+			return err
+		},
+	}
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// loadConfig reads the configuration and sets up the log as it says.
+func (a *app) loadConfig() (*config.Config, error) {
+	flags := make(map[string]string)
+	if a.global.logLevel != "" {
+		flags["log.level"] = a.global.logLevel
+	}
+	return config.Load(config.Options{File: a.global.config, Flags: flags, Environ: a.environ})
+}
+
+// noArguments is cobra.NoArgs with our exit status.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, found %q", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitError ends the program with a status after everything was said.
+type exitError struct{ status int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// Exit statuses, after sysexits.h, which systemd knows by name.
+const (
+	exitOK          = 0
+	exitUsage       = 64
+	exitNeedsPerson = 65 // EX_DATAERR: a guard said no, or rows that the database will not delete
+	exitUnavailable = 69
+	exitSoftware    = 70
+	exitTempFail    = 75 // incomplete: the next run goes on
+	exitNoPerm      = 77
+	exitConfig      = 78
+)
+
+// exitStatus is the one place where an error becomes an exit status.
+func exitStatus(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if ended, ok := errors.AsType[exitError](err); ok {
+		return ended.status
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[config.Errors](err); ok {
+		return exitConfig
+	}
+	if _, ok := errors.AsType[*cleanup.TransientError](err); ok {
+		return exitTempFail
+	}
+	switch cleanup.KindOf(err) {
+	case cleanup.Configuration:
+		return exitConfig
+	case cleanup.Permission:
+		return exitNoPerm
+	case cleanup.Unavailable:
+		return exitUnavailable
+	case cleanup.NeedsPerson:
+		return exitNeedsPerson
+	case cleanup.Incomplete:
+		return exitTempFail
+	}
+	return exitSoftware
+}
+
+// severity orders the statuses of several policies: what the next run may mend
+// by itself comes first, a defect of the program last.
+var severity = []int{exitOK, exitTempFail, exitUnavailable, exitNeedsPerson, exitNoPerm, exitConfig, exitSoftware}
+
+// resultStatus is the exit status of a run: that of its worst policy.
+func resultStatus(r cleanup.Result) int {
+	worst := exitStatus(r.Err)
+	for _, p := range r.Policies {
+		status := exitStatus(p.Err)
+		if p.Outcome() == cleanup.OutcomeIncomplete {
+			status = exitTempFail
+		}
+		if slices.Index(severity, status) > slices.Index(severity, worst) {
+			worst = status
+		}
+	}
+	return worst
+}
+
+// complain says what went wrong, once: into the log where programs read it, and
+// as plain text to people.
+func (a *app) complain(err error) {
+	hint := cleanup.HintOf(err)
+	if a.log != nil {
+		attrs := []any{"error", err}
+		if hint != "" {
+			attrs = append(attrs, "hint", hint)
+		}
+		if state := postgres.SQLState(err); state != "" {
+			attrs = append(attrs, "sqlstate", state)
+		}
+		a.log.Error(cleanup.EventPolicyFailed, attrs...)
+		return
+	}
+	for _, text := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintln(a.stderr, "message-cleanup:", text)
+	}
+	if _, usage := errors.AsType[usageError](err); usage {
+		hint = "message-cleanup --help lists commands and flags"
+	}
+	if hint != "" {
+		fmt.Fprintln(a.stderr, "hint:", hint)
+	}
+}

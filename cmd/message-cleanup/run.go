@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"message-cleanup/internal/cleanup"
+	"message-cleanup/internal/config"
+	"message-cleanup/internal/postgres"
+	"message-cleanup/internal/report"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var policies []string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Delete expired rows (what the service runs)",
+		Long: `Run deletes the expired rows of every policy, or of the chosen ones, and
+verifies that none is left. With --dry-run it deletes nothing and says how many
+rows are expired, how they would be deleted, and why so.
+
+Exit status:
+  0   complete and verified, or a dry run
+  64  usage
+  65  a person must look: a guard said no, or rows that the database does not delete
+  69  the database cannot be reached
+  70  internal error
+  75  incomplete, the next run goes on: a budget is spent, rows are locked, the
+      run was interrupted, or another run is in work
+  77  permission denied
+  78  configuration`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return a.run(policies, dryRun) },
+	}
+	cmd.Flags().StringArrayVar(&policies, "policy", nil, "only this policy, by its `name` (repeatable)")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "delete nothing, say what would be done")
+	return cmd
+}
+
+// run is the whole program: configuration, one run, its report.
+func (a *app) run(names []string, dryRun bool) error {
+	start := a.now()
+	result := cleanup.Result{RunID: cleanup.NewRunID(start), Start: start.UTC(), DryRun: dryRun}
+
+	cfg, err := a.loadConfig()
+	if err == nil {
+		cfg.Policies, err = chosenPolicies(cfg.Policies, names)
+	}
+	if err != nil {
+		result.Err = err
+	} else {
+		display := a.startDisplay(cfg, result.RunID)
+		ctx, stop, end := a.handleSignals(display)
+		r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result}
+		r.execute(ctx)
+		end()
+		display.close()
+	}
+	result.Duration = a.now().Sub(start)
+	return a.finish(result)
+}
+
+// finish reports the result and returns the exit status as an error.
+func (a *app) finish(result cleanup.Result) error {
+	write := report.WriteText
+	if a.global.output == "json" {
+		write = report.WriteJSON
+	}
+	if a.global.output == "json" || len(result.Policies) > 0 {
+		if err := write(a.stdout, result); err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+	}
+	if result.Err != nil {
+		a.complain(result.Err)
+	}
+	for _, p := range result.Policies {
+		if p.Err != nil {
+			a.complain(fmt.Errorf("policy %s: %w", p.Name, p.Err))
+		}
+	}
+	if status := resultStatus(result); status != exitOK {
+		return exitError{status}
+	}
+	return nil
+}
+
+// chosenPolicies returns the policies of these names, in the order of the
+// configuration; all of them if no name is given.
+func chosenPolicies(all []cleanup.Policy, names []string) ([]cleanup.Policy, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []cleanup.Policy
+	var known []string
+	for _, p := range all {
+		known = append(known, p.Name)
+		if slices.Contains(names, p.Name) {
+			chosen = append(chosen, p)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, usageError{fmt.Errorf("--policy: there is no policy %q, only %s", name, strings.Join(known, ", "))}
+		}
+	}
+	return chosen, nil
+}
+
+// execution is one run at work.
+type execution struct {
+	*app
+	cfg     *config.Config
+	display *display
+	stop    <-chan struct{} // closed: end after the current batch
+
+	db     *postgres.DB
+	server postgres.Server
+	runner *cleanup.Runner
+	result *cleanup.Result
+}
+
+// execute connects, and deletes policy by policy. Each is attempted even when
+// another failed.
+func (r *execution) execute(ctx context.Context) {
+	log := r.display.log
+	log.Info(cleanup.EventRunStarted, "version", buildVersion(), "policies", len(r.cfg.Policies), "dry_run", r.result.DryRun)
+	if r.result.Err = r.connect(ctx); r.result.Err != nil {
+		return
+	}
+	defer r.db.Close()
+
+	r.runner = &cleanup.Runner{
+		Log:          log,
+		BatchTarget:  r.cfg.Batch.Target,
+		BatchMaxRows: r.cfg.Batch.MaxRows,
+		MaxRows:      r.cfg.Limits.MaxRows,
+		Stop:         r.stop,
+		Progress:     r.display.progress,
+	}
+	if r.cfg.Limits.MaxDuration > 0 {
+		r.runner.Deadline = time.Now().Add(r.cfg.Limits.MaxDuration)
+	}
+	for _, policy := range r.cfg.Policies {
+		started := time.Now()
+		result, err := r.policy(ctx, policy)
+		if err != nil {
+			result.Err = err
+			result.StopReason = cleanup.Failed
+			if cleanup.KindOf(err) == cleanup.NeedsPerson {
+				result.StopReason = cleanup.Guard
+			}
+		}
+		result.Duration = time.Since(started)
+		r.result.Policies = append(r.result.Policies, result)
+		logPolicy(log, result)
+	}
+	log.Info(cleanup.EventRunFinished, "outcome", string(r.result.Outcome()), "deleted", r.result.Deleted())
+}
+
+// connect opens the database and refuses one on which nothing must be deleted.
+func (r *execution) connect(ctx context.Context) (err error) {
+	r.db, err = postgres.Open(ctx, postgres.Options{
+		URL:            r.cfg.Database.URL,
+		ConnectTimeout: r.cfg.Database.ConnectTimeout,
+		Wait:           r.cfg.Database.Wait,
+		LockTimeout:    r.cfg.Batch.Target,
+		Log:            r.display.log,
+		Stop:           r.stop,
+		Waiting:        r.display.waiting,
+	})
+	if err != nil {
+		return err
+	}
+	if r.server, err = r.db.Server(ctx, r.now); err == nil && !r.result.DryRun {
+		err = r.server.Check(r.cfg.Guard.MaxClockSkew)
+	}
+	if err != nil {
+		r.db.Close()
+		return err
+	}
+	r.result.Start = r.server.Clock
+	return nil
+}
+
+// policy inspects, plans and runs one policy. Its result is valid beside an
+// error.
+func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result cleanup.PolicyResult, err error) {
+	result.Name, result.Table = policy.Name, policy.Table
+	defer r.display.phase(policy.Name + ": inspecting the table")()
+
+	cutoff := policy.Cutoff(r.server.Clock)
+	table, err := r.db.Inspect(ctx, policy, r.server, cutoff)
+	if err != nil {
+		return result, err
+	}
+	plan, err := cleanup.NewPlan(policy, table.Facts(), cutoff)
+	if r.server.Pooled {
+		plan.Warnings = append(plan.Warnings, "a connection pooler stands in between: the lock against a second run is held by an open transaction")
+	}
+	result.Describe(plan)
+	if err != nil {
+		return result, err
+	}
+	logPlan(r.display.log, plan, result)
+
+	if r.result.DryRun {
+		return result, r.preview(ctx, table, plan, &result)
+	}
+	if err := table.CheckPrivileges(); err != nil {
+		return result, err
+	}
+	if err := r.db.Lock(ctx, policy.Name, plan.Table, r.server.Pooled); err != nil {
+		return result, err
+	}
+	defer r.db.Unlock(ctx)
+	if err := table.CheckGuards(ctx, r.cfg.Guard.MaxRows, r.cfg.Guard.MaxFraction); err != nil {
+		return result, err
+	}
+	result = r.runner.Run(ctx, plan, table)
+	return result, result.Err
+}
+
+// preview fills the result of a dry run: what would be deleted, and how.
+func (r *execution) preview(ctx context.Context, table *postgres.Table, plan cleanup.Plan, result *cleanup.PolicyResult) error {
+	if err := r.server.Check(r.cfg.Guard.MaxClockSkew); err != nil {
+		result.Warnings = append(result.Warnings, "a run would end at once: "+err.Error())
+	}
+	counts, err := table.Count(ctx)
+	if err != nil {
+		return fmt.Errorf("count the expired rows: %w", err)
+	}
+	result.Backlog, result.Held = &counts.Backlog, &counts.Held
+	for _, leaf := range plan.Leaves {
+		sql, err := table.FirstBatch(ctx, leaf, r.cfg.Batch.MaxRows)
+		if err != nil {
+			return fmt.Errorf("cut the first batch of %s: %w", leaf.Name, err)
+		}
+		if sql != "" {
+			result.SQL = append(result.SQL, sql)
+			break
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package cleanup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Database is what the runner needs of the database for one policy. Package
+// postgres implements it; the tests of this package put a model in its place,
+// so that hours of deleting take no time.
+type Database interface {
+	// Cut starts to cut a leaf into pieces by the planned strategy.
+	Cut(leaf LeafPlan) Cutter
+	// Flush makes every batch so far durable. Before it returns nil, no batch
+	// may be called deleted.
+	Flush(ctx context.Context) error
+	// Count counts the rows that are expired now, over the whole table.
+	Count(ctx context.Context) (Counts, error)
+	// Unconfirmed returns how many rows of deleted batches are not known to be
+	// durable.
+	Unconfirmed() int64
+}
+
+// Counts are expired rows of one table.
+type Counts struct {
+	Backlog int64 // that should be deleted
+	Held    int64 // that the policy's hold condition keeps
+}
+
+// Cutter is a strategy at work on one leaf.
+type Cutter interface {
+	// Next cuts off a piece that holds about that many rows, disjoint from all
+	// pieces before. It returns nil when the leaf is used up. A call that fails
+	// has cut nothing off and can be repeated.
+	Next(ctx context.Context, rows int) (Piece, error)
+}
+
+// Piece is one bounded part of a leaf. Whatever it is asked for is done in one
+// transaction, or not at all, and only rows that are expired are touched.
+type Piece interface {
+	// Delete deletes the piece's expired rows, or returns ErrLocked when it
+	// would have to wait for another transaction.
+	Delete(ctx context.Context) (Batch, error)
+	// DeleteUnlocked deletes those expired rows that no other transaction holds
+	// locked, and counts the others.
+	DeleteUnlocked(ctx context.Context) (Batch, error)
+}
+
+// Batch is what one transaction did.
+type Batch struct {
+	Deleted int64
+	Locked  int64
+}
+
+// ErrLocked says that rows of a piece are locked by another transaction.
+var ErrLocked = errors.New("rows are locked by another transaction")
+
+// TransientError is a failure after which the same piece can be tried again:
+// nothing of it was done.
+type TransientError struct{ Err error }
+
+func (e *TransientError) Error() string { return e.Err.Error() }
+func (e *TransientError) Unwrap() error { return e.Err }
+
+// LostError says that the server, in a crash, lost batches that it had
+// acknowledged without a flush to disk. Their rows are there again.
+type LostError struct {
+	Pieces []Piece
+	Rows   int64
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("the server lost its last %d batches (%s rows) in a crash, they are deleted again",
+		len(e.Pieces), FormatCount(e.Rows))
+}

@@ -1,0 +1,139 @@
+package cleanup
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Table is what the catalog and the statistics say of a policy's table. It
+// costs nothing to read: no row of the table is looked at.
+type Table struct {
+	Name       string // schema-qualified, quoted where SQL needs it
+	ColumnType string // the expiry column's type, as PostgreSQL writes it
+	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
+	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
+	Skipped    int    // partitions that by their bounds hold nothing expired
+	Warnings   []string
+}
+
+// Leaf is one table that holds rows itself: a table without partitions, or a
+// partition without partitions of its own.
+type Leaf struct {
+	OID   uint32
+	Name  string // schema-qualified, quoted where SQL needs it
+	Index string // a valid btree index that starts with the expiry column, or ""
+
+	Pages       int64   // of 8 kB, as the table is now
+	Rows        float64 // in all, estimated by the server; negative: never analyzed
+	Expired     float64 // before the cutoff, estimated by the planner
+	Correlation float64 // of physical order and expiry order, -1 to 1; NaN: unknown
+}
+
+// rowsPerPage is a guess for tables that were never analyzed: rows of about
+// 160 bytes. Batches are sized by time, so a wrong guess corrects itself.
+const rowsPerPage = 50
+
+// RowsPerPage estimates how many rows one page holds; it is never below 1.
+func (l Leaf) RowsPerPage() float64 {
+	if l.Rows < 0 || l.Pages == 0 {
+		return rowsPerPage
+	}
+	return max(1, l.Rows/float64(l.Pages))
+}
+
+// Plan is what a run will do for one policy, and why. It is made before
+// anything is deleted.
+type Plan struct {
+	Policy   Policy
+	Table    string
+	Cutoff   time.Time
+	Leaves   []LeafPlan
+	Skipped  int
+	Warnings []string
+}
+
+// LeafPlan is the strategy for one leaf, and the reason for it.
+type LeafPlan struct {
+	Leaf
+	Strategy Strategy
+	Reason   string
+}
+
+// NewPlan chooses a strategy for each leaf of the table.
+func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
+	plan := Plan{
+		Policy: policy, Table: table.Name, Cutoff: cutoff,
+		Skipped: table.Skipped, Warnings: table.Warnings,
+	}
+	for _, leaf := range table.Leaves {
+		strategy, reason, err := choose(policy.Strategy, leaf, table.TIDRange)
+		if err != nil {
+			return plan, err
+		}
+		plan.Leaves = append(plan.Leaves, LeafPlan{Leaf: leaf, Strategy: strategy, Reason: reason})
+	}
+	return plan, nil
+}
+
+// Expired estimates the expired rows of all leaves, for progress only.
+func (p Plan) Expired() float64 {
+	var sum float64
+	for _, l := range p.Leaves {
+		sum += l.Expired
+	}
+	return sum
+}
+
+// choose decides how one leaf is cut into batches.
+//
+// The rule of Auto compares how many pages each strategy visits, since both
+// delete the same rows: block ranges visit every page once; windows of the
+// index visit the expired rows' share of the pages when rows lie in expiry
+// order, and up to one page for each expired row when they do not. The squared
+// correlation mixes the two, as it does in PostgreSQL's own cost of an index
+// scan (cost_index in src/backend/optimizer/path/costsize.c).
+func choose(wanted Strategy, leaf Leaf, tidRange bool) (Strategy, string, error) {
+	switch wanted {
+	case Index:
+		if leaf.Index == "" {
+			return "", "", Errorf(Configuration,
+				"create the index, or set strategy: auto",
+				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name)
+		}
+		return Index, "configured", nil
+	case Heap:
+		if !tidRange {
+			return "", "", Errorf(Configuration, "set strategy: index",
+				"strategy heap: the server cannot scan ranges of ctid, which PostgreSQL can from version 14")
+		}
+		return Heap, "configured", nil
+	}
+
+	switch {
+	case leaf.Index == "" && !tidRange:
+		return "", "", Errorf(Configuration, "create an index that starts with the expiry column",
+			"%s has no usable index, and the server cannot scan ranges of ctid, which PostgreSQL can from version 14", leaf.Name)
+	case leaf.Index == "":
+		return Heap, "no valid btree index starts with the expiry column", nil
+	case !tidRange:
+		return Index, fmt.Sprintf("index %s; the server cannot scan ranges of ctid", leaf.Index), nil
+	case leaf.Rows < 0:
+		return Index, fmt.Sprintf("index %s; the table was never analyzed", leaf.Index), nil
+	}
+
+	correlation := leaf.Correlation
+	if math.IsNaN(correlation) {
+		correlation = 0
+	}
+	ordered := correlation * correlation
+	share := min(1, leaf.Expired/max(1, leaf.Rows))
+	byIndex := ordered*share*float64(leaf.Pages) + (1-ordered)*leaf.Expired
+	byHeap := float64(leaf.Pages)
+	facts := fmt.Sprintf("about %.0f %% expired, correlation %.2f: index visits about %s pages, heap %s",
+		100*share, correlation, FormatCount(int64(byIndex)), FormatCount(leaf.Pages))
+	if byHeap < byIndex {
+		return Heap, facts, nil
+	}
+	return Index, facts, nil
+}

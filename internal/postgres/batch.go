@@ -1,0 +1,176 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// piece is one part of a leaf: the rows that meet its bounds and are expired.
+type piece struct {
+	table  *Table
+	leaf   string
+	bounds []string // SQL conditions; their parameters start at $2
+	args   []string // $2 and so on
+	// byTID keeps the planner from serving the other conditions by an index:
+	// it would read all expired rows of the table for every piece.
+	byTID bool
+}
+
+// condition selects the piece's rows. Every statement that deletes repeats the
+// expiry condition, so a row that another transaction gave a later time while
+// the statement waited for it is checked again, and survives.
+func (p *piece) condition() string {
+	doomed := p.table.expiry.doomed()
+	if p.byTID {
+		doomed = "(" + doomed + ") IS TRUE"
+	}
+	return strings.Join(append(slices.Clone(p.bounds), doomed), "\n  AND ")
+}
+
+// deleteSQL deletes a piece: an index scan of a window, or a TID range scan of
+// blocks. ONLY, because a ctid is unique in one table, not across partitions.
+func (p *piece) deleteSQL() string {
+	return "DELETE FROM ONLY " + p.leaf + "\nWHERE " + p.condition()
+}
+
+// deleteUnlockedSQL deletes the rows of a piece that can be locked at once. It
+// reads them twice and writes a lock for each, so it serves only pieces in
+// which a lock was met. It needs UPDATE on some column, as FOR UPDATE does.
+func (p *piece) deleteUnlockedSQL() string {
+	return "DELETE FROM ONLY " + p.leaf +
+		"\nWHERE ctid = ANY (ARRAY(\n  SELECT ctid FROM ONLY " + p.leaf +
+		"\n  WHERE " + p.condition() +
+		"\n  FOR UPDATE SKIP LOCKED))" +
+		"\n  AND (" + p.table.expiry.doomed() + ") IS TRUE"
+}
+
+func (p *piece) countSQL() string {
+	return "SELECT count(*) FROM ONLY " + p.leaf + "\nWHERE " + p.condition()
+}
+
+func (p *piece) parameters() []string {
+	return append([]string{p.table.expiry.bound}, p.args...)
+}
+
+// batchSettings are those of a batch beside settings: its commit does not wait
+// for the disk. The transaction id is taken before the rows are touched.
+const batchSettings = `
+SELECT set_config('synchronous_commit', 'off', true),
+       pg_current_xact_id(), pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()`
+
+// batchTimeout ends a batch that goes far beyond any target.
+const batchTimeout = time.Minute
+
+// Delete implements cleanup.Piece.
+func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
+	batch, err := p.run(ctx, statement{p.deleteSQL(), p.parameters()})
+	if SQLState(err) == lockNotAvailable {
+		return batch, cleanup.ErrLocked
+	}
+	return batch, err
+}
+
+// DeleteUnlocked implements cleanup.Piece.
+func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
+	if !p.table.mayLock {
+		return p.countOnly(ctx)
+	}
+	return p.run(ctx,
+		statement{p.deleteUnlockedSQL(), p.parameters()},
+		statement{p.countSQL(), p.parameters()})
+}
+
+// countOnly leaves the whole piece for later.
+func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
+	rows, err := p.table.db.query(ctx, p.countSQL(), p.parameters()...)
+	if err != nil {
+		return cleanup.Batch{}, err
+	}
+	n, err := integer(rows)
+	return cleanup.Batch{Locked: n}, err
+}
+
+// run executes one batch: a DELETE and, if there is one, a count of what it
+// had to leave. The COMMIT is sent when the DELETE's count has arrived, so that
+// a batch whose COMMIT is not answered can be counted exactly once its fate is
+// known.
+func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch, error) {
+	db := p.table.db
+	conn, err := db.acquire(ctx)
+	if err != nil {
+		return cleanup.Batch{}, err
+	}
+	results, err := exec(ctx, conn, append([]statement{
+		{sql: begin},
+		{settings, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
+		{sql: batchSettings},
+	}, statements...)...)
+	if err != nil {
+		return cleanup.Batch{}, classify(err)
+	}
+	ids := results[2].rows[0]
+	t := &transaction{xid: ids[1], began: ids[2], piece: p, rows: results[3].affected}
+	batch := cleanup.Batch{Deleted: t.rows}
+	if len(statements) > 1 {
+		if batch.Locked, err = integer(results[4].rows); err != nil {
+			return cleanup.Batch{}, err
+		}
+	}
+	if err := db.began(t.began, ids[3]); err != nil {
+		return cleanup.Batch{}, err
+	}
+	if err := db.commit(ctx, conn, t); err != nil {
+		return cleanup.Batch{}, err
+	}
+	t.reported = true
+	return batch, nil
+}
+
+// commit commits t and returns nil only if the server did.
+func (db *DB) commit(ctx context.Context, conn *pgconn.PgConn, t *transaction) error {
+	db.unsettled = append(db.unsettled, t)
+	// The answer is waited for even when the run is to end at once: it is near.
+	ctx = context.WithoutCancel(ctx)
+	limited, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	answers, err := conn.Exec(limited, commit).ReadAll()
+	if err == nil && answers[0].CommandTag.String() == "COMMIT" {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("the server rolled back instead of committing")
+	}
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectionLoss(server.Code) || !conn.IsClosed() {
+		db.forget(t)
+		rollback(ctx, conn)
+		return classify(err)
+	}
+	// The answer is lost: connecting again settles t's fate.
+	if _, settleErr := db.acquire(ctx); settleErr != nil {
+		return fmt.Errorf("the answer to a COMMIT was lost (%w): %w", err, settleErr)
+	}
+	for _, kept := range db.unsettled {
+		if kept == t {
+			return nil
+		}
+	}
+	return &cleanup.TransientError{Err: fmt.Errorf("the connection was lost before the batch was committed: %w", err)}
+}
+
+// literal writes SQL with its parameters in place, for people to run EXPLAIN
+// on. It is never sent.
+func literal(sql string, args []string) string {
+	for i := len(args); i > 0; i-- {
+		quoted := "'" + strings.ReplaceAll(args[i-1], "'", "''") + "'"
+		sql = strings.ReplaceAll(sql, fmt.Sprintf("$%d::", i), quoted+"::")
+	}
+	return sql
+}

@@ -1,0 +1,278 @@
+// Package postgres is everything that speaks to PostgreSQL: it connects,
+// reads the catalog, cuts tables into pieces, deletes them, and knows after
+// every fault which transactions were committed.
+//
+// It supports PostgreSQL 13 and later; block ranges (the heap strategy) need
+// 14. All statements are sent without prepared statements, and all settings are
+// local to their transaction, so that a connection pooler may stand in between.
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// Options say how to reach the database and how to behave in it.
+type Options struct {
+	// URL is a postgres:// URL or keyword=value pairs. What it leaves out comes
+	// from libpq's environment variables and files, as far as pgx supports them.
+	URL string
+	// ConnectTimeout bounds one attempt to connect; a connect_timeout in the
+	// URL or in PGCONNECT_TIMEOUT has precedence.
+	ConnectTimeout time.Duration
+	// Wait is how long an unreachable server is waited for; 0: not at all.
+	Wait time.Duration
+	// LockTimeout is how long a batch waits for rows that others hold locked.
+	LockTimeout time.Duration
+
+	Log     *slog.Logger
+	Stop    <-chan struct{} // closed: do not wait any longer
+	Waiting func(cause error, next time.Duration)
+}
+
+// DB is one database, and the one connection that works in it. It reconnects
+// by itself.
+type DB struct {
+	opts   Options
+	config *pgconn.Config
+	conn   *pgconn.PgConn // nil or closed: to be connected at next use
+	lock   *lock          // nil: none is held
+
+	unsettled []*transaction // committed, but not known to be durable, oldest first
+	replayed  string         // what the server said of its last recovery when conn began
+}
+
+// Open connects to the database, waiting for it as long as the options say.
+func Open(ctx context.Context, opts Options) (*DB, error) {
+	config, err := pgconn.ParseConfig(opts.URL)
+	if err != nil {
+		// The parser's message may hold the password: it is dropped.
+		return nil, cleanup.Errorf(cleanup.Configuration,
+			"write postgres://user@host/database or host=... dbname=...; special characters of a password in a URL are written %40 and the like",
+			"the database's address, or one of libpq's PG* variables and files, cannot be understood")
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = opts.ConnectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "message-cleanup"
+	}
+	// A cancelled context asks the server to cancel the statement and waits for
+	// its answer, so that the fate of the transaction is known.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 5 * time.Second}
+	}
+	db := &DB{opts: opts, config: config}
+	if _, err := db.acquire(ctx); err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// Close ends all connections. What was not flushed is not confirmed.
+func (db *DB) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	db.Unlock(ctx)
+	if db.conn != nil {
+		_ = db.conn.Close(ctx)
+	}
+}
+
+// Address names the database for people: never a password.
+func (db *DB) Address() string {
+	host := net.JoinHostPort(db.config.Host, strconv.Itoa(int(db.config.Port)))
+	return fmt.Sprintf("database %s at %s as %s", db.config.Database, host, db.config.User)
+}
+
+// acquire returns the connection, made anew when it was lost. After a loss it
+// first finds out which transactions the server kept: a *cleanup.LostError
+// says that some are gone.
+func (db *DB) acquire(ctx context.Context) (*pgconn.PgConn, error) {
+	if db.conn != nil && !db.conn.IsClosed() {
+		return db.conn, nil
+	}
+	reconnected := db.conn != nil
+	conn, err := db.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if reconnected {
+		if err := db.relock(ctx); err != nil {
+			_ = conn.Close(ctx)
+			return nil, err
+		}
+	}
+	lost, err := db.settle(ctx, conn)
+	if err != nil {
+		_ = conn.Close(ctx)
+		return nil, err
+	}
+	db.conn = conn
+	if lost != nil {
+		return nil, lost
+	}
+	return conn, nil
+}
+
+const (
+	firstWait = 100 * time.Millisecond
+	maxWait   = 5 * time.Second
+)
+
+// connect makes one connection, and waits for a server that is not there.
+func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	deadline := time.Now().Add(db.opts.Wait)
+	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		conn, err := pgconn.ConnectConfig(ctx, db.config)
+		if err == nil {
+			return conn, nil
+		}
+		next := wait/2 + rand.N(wait)
+		if !worthWaiting(err) || time.Now().Add(next).After(deadline) || ctx.Err() != nil {
+			return nil, classify(err)
+		}
+		db.opts.Log.Warn(cleanup.EventWaiting, "error", err, "next_try_ms", next.Milliseconds())
+		if db.opts.Waiting != nil {
+			db.opts.Waiting(err, next)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, classify(err)
+		case <-db.opts.Stop:
+			return nil, cleanup.Errorf(cleanup.Incomplete, "", "interrupted while waiting for the database: %w", err)
+		case <-time.After(next):
+		}
+	}
+}
+
+// worthWaiting tells whether a server that could not be connected to may be
+// there in a moment.
+func worthWaiting(err error) bool {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return isConnectionLoss(server.Code) || server.Code == tooManyConnections
+	}
+	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
+		return false
+	}
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	return !certificate && !alert && !authority
+}
+
+// statement is one SQL statement with its parameters in PostgreSQL's text
+// form. The server infers their types, which the statements make plain with
+// casts.
+type statement struct {
+	sql  string
+	args []string
+}
+
+// result is the answer to one statement: its rows as text, a NULL as "".
+type result struct {
+	rows     [][]string
+	affected int64
+}
+
+// exec sends statements as one pipeline. Statements behind a failed one are
+// not executed; a transaction that failed is rolled back.
+func exec(ctx context.Context, conn *pgconn.PgConn, statements ...statement) ([]result, error) {
+	batch := &pgconn.Batch{}
+	for _, s := range statements {
+		args := make([][]byte, len(s.args))
+		for i, a := range s.args {
+			args[i] = []byte(a)
+		}
+		batch.ExecParams(s.sql, args, nil, nil, nil)
+	}
+	answers, err := conn.ExecBatch(ctx, batch).ReadAll()
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+		rollback(ctx, conn)
+		return nil, err
+	}
+	results := make([]result, len(answers))
+	for i, answer := range answers {
+		results[i].affected = answer.CommandTag.RowsAffected()
+		for _, values := range answer.Rows {
+			row := make([]string, len(values))
+			for j, v := range values {
+				row[j] = string(v)
+			}
+			results[i].rows = append(results[i].rows, row)
+		}
+	}
+	return results, nil
+}
+
+// rollback ends a failed transaction, so that the connection can be used again.
+func rollback(ctx context.Context, conn *pgconn.PgConn) {
+	if conn.IsClosed() || conn.TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "rollback").ReadAll(); err != nil {
+		_ = conn.Close(ctx)
+	}
+}
+
+const (
+	begin     = "begin isolation level read committed"
+	beginRead = "begin isolation level read committed read only"
+	commit    = "commit"
+)
+
+// Every transaction fixes what a role's or a server's settings could change in
+// the meaning of a value, or hide: how times and numbers are written, in which
+// zone the operator's conditions are read, and whether row-level security may
+// leave rows out without an error.
+const settings = `
+SELECT set_config('datestyle', 'ISO, YMD', true),
+       set_config('timezone', 'UTC', true),
+       set_config('extra_float_digits', '1', true),
+       set_config('row_security', 'off', true),
+       set_config('lock_timeout', $1, true),
+       set_config('statement_timeout', $2, true),
+       set_config('idle_in_transaction_session_timeout', '10s', true)`
+
+// readLockTimeout bounds the wait for a table lock, which a plain SELECT
+// shares with everything but schema changes.
+const readLockTimeout = 5 * time.Second
+
+// query runs one query in a read-only transaction of its own.
+func (db *DB) query(ctx context.Context, sql string, args ...string) ([][]string, error) {
+	conn, err := db.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results, err := exec(ctx, conn,
+		statement{sql: beginRead},
+		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
+		statement{sql: sql, args: args},
+		statement{sql: commit})
+	if err != nil {
+		return nil, classify(err)
+	}
+	return results[2].rows, nil
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(d.Milliseconds(), 10)
+}

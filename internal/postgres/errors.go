@@ -1,0 +1,99 @@
+package postgres
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// SQLSTATEs that decide something here; the list is appendix A of the
+// PostgreSQL manual.
+const (
+	lockNotAvailable     = "55P03"
+	deadlockDetected     = "40P01"
+	serializationFailure = "40001"
+	tooManyConnections   = "53300"
+	queryCanceled        = "57014"
+	insufficientRights   = "42501"
+	undefinedDatabase    = "3D000"
+	readOnlyTransaction  = "25006"
+	raisedByTrigger      = "P0001"
+	invalidParameter     = "22023"
+)
+
+// isConnectionLoss tells the SQLSTATEs with which a server ends a connection,
+// or does not let one begin yet: class 08, and being shut down, crashed or
+// starting.
+func isConnectionLoss(code string) bool {
+	return strings.HasPrefix(code, "08") || code == "57P01" || code == "57P02" || code == "57P03" || code == "57P05"
+}
+
+// SQLState returns the SQLSTATE of the server's error in err's chain, or "".
+func SQLState(err error) string {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return server.Code
+	}
+	return ""
+}
+
+// classify turns what pgx returns into what the rest of the program decides
+// on: an error that can be tried again, or one for a person, with a hint.
+func classify(err error) error {
+	if _, known := errors.AsType[*cleanup.Error](err); err == nil || known {
+		return err
+	}
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
+		return classifyConnect(err)
+	}
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		// The connection broke, or was closed after its context was cancelled.
+		return &cleanup.TransientError{Err: err}
+	}
+	switch code := server.Code; {
+	case code == lockNotAvailable, code == deadlockDetected, code == serializationFailure, isConnectionLoss(code):
+		return &cleanup.TransientError{Err: err}
+	case code == insufficientRights && strings.Contains(server.Routine, "rls"),
+		code == insufficientRights && strings.Contains(server.Message, "row-level security"):
+		return forPerson(cleanup.NeedsPerson, server,
+			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS")
+	case code == insufficientRights, strings.HasPrefix(code, "28"):
+		return forPerson(cleanup.Permission, server, "grant the role what it needs: SELECT and DELETE on the table, USAGE on its schema")
+	case code == undefinedDatabase, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "22"):
+		// Class 42: a name or a condition that does not fit; class 22: a value.
+		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database")
+	case code == readOnlyTransaction:
+		return forPerson(cleanup.NeedsPerson, server, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it")
+	case strings.HasPrefix(code, "23"):
+		return forPerson(cleanup.NeedsPerson, server, "a foreign key or constraint refuses the deletion of a row: delete what refers to it first, or give the foreign key ON DELETE CASCADE")
+	case code == raisedByTrigger:
+		return forPerson(cleanup.NeedsPerson, server, "a trigger of the table refuses the deletion")
+	case code == queryCanceled:
+		return forPerson(cleanup.Incomplete, server, "a statement was cancelled by an administrator, or took longer than a minute: lower batch.max_rows, and look for a foreign key to the table without an index")
+	}
+	return forPerson(cleanup.Internal, server, server.Hint)
+}
+
+func classifyConnect(err error) error {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok || isConnectionLoss(server.Code) || server.Code == tooManyConnections:
+		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
+			Hint: "check that the server runs and that database.url, or PGHOST and PGPORT, name it"}
+	case server.Code == undefinedDatabase:
+		return &cleanup.Error{Kind: cleanup.Configuration, Err: err, Hint: "check the database's name in database.url or PGDATABASE"}
+	}
+	return &cleanup.Error{Kind: cleanup.Permission, Err: err,
+		Hint: "check the user, its password or certificate, and the server's pg_hba.conf"}
+}
+
+// forPerson writes a server's error as psql does, with its DETAIL.
+func forPerson(kind cleanup.Kind, server *pgconn.PgError, hint string) error {
+	if server.Detail == "" {
+		return cleanup.Errorf(kind, hint, "%w", server)
+	}
+	return cleanup.Errorf(kind, hint, "%w: %s", server, server.Detail)
+}

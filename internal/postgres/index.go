@@ -1,0 +1,140 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// indexCutter cuts a leaf into windows of the expiry column. A window begins
+// where the last one ended, so that index entries of deleted rows, which stay
+// until a vacuum, are never read again: without that low-water mark each batch
+// would step over everything deleted before it.
+type indexCutter struct {
+	table *Table
+	leaf  cleanup.LeafPlan
+	name  string // of the leaf, quoted
+
+	low  string // where the next window begins, inclusive; "" is before everything
+	past bool   // low itself is used up
+	tie  *heapCutter
+	done bool
+}
+
+// Next implements cleanup.Cutter.
+func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error) {
+	if c.tie != nil {
+		piece, err := c.tie.next(ctx, rows)
+		if err != nil || piece != nil {
+			return asPiece(piece), err
+		}
+		c.tie, c.past = nil, true
+	}
+	if c.done {
+		return nil, nil
+	}
+	high, found, err := c.lookAhead(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	if found && high == c.low && !c.past {
+		return c.cutTie(ctx, rows)
+	}
+	piece := c.window(high, found)
+	c.low, c.past, c.done = high, false, !found
+	return piece, nil
+}
+
+// lookAhead finds the value that lies rows entries ahead, by an index-only
+// scan as far as the visibility map allows.
+func (c *indexCutter) lookAhead(ctx context.Context, rows int) (value string, found bool, err error) {
+	e := c.table.expiry
+	sql := "SELECT " + e.column + " FROM ONLY " + c.name + " WHERE " + e.expired()
+	args := []string{e.bound, strconv.Itoa(rows)}
+	if c.low != "" {
+		sql += " AND " + c.above("$3")
+		args = append(args, c.low)
+	}
+	sql += " ORDER BY " + e.column + " OFFSET $2::bigint LIMIT 1"
+	answer, err := c.table.db.query(ctx, sql, args...)
+	if err != nil || len(answer) == 0 {
+		return "", false, err
+	}
+	return answer[0][0], true, nil
+}
+
+// above is the condition for values that are not used up.
+func (c *indexCutter) above(parameter string) string {
+	operator := " >= "
+	if c.past {
+		operator = " > "
+	}
+	return c.table.expiry.column + operator + parameter + "::" + c.table.expiry.cast
+}
+
+// window makes a piece of the rows from low up to high, or up to the cutoff.
+func (c *indexCutter) window(high string, bounded bool) cleanup.Piece {
+	e := c.table.expiry
+	p := &piece{table: c.table, leaf: c.name}
+	if c.low != "" {
+		p.bounds, p.args = []string{c.above("$2")}, []string{c.low}
+	}
+	if bounded {
+		p.args = append(p.args, high)
+		p.bounds = append(p.bounds, fmt.Sprintf("%s < $%d::%s", e.column, len(p.args)+1, e.cast))
+	}
+	return p
+}
+
+// cutTie serves a value that more rows share than a batch may hold: it is cut
+// into block ranges, between the first and the last block that holds the value.
+func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, error) {
+	e := c.table.expiry
+	equal := e.column + " = $2::" + e.cast
+	if !c.table.tidRange {
+		piece := &piece{table: c.table, leaf: c.name, bounds: []string{equal}, args: []string{c.low}}
+		c.past = true
+		return piece, nil
+	}
+	answer, err := c.table.db.query(ctx, "SELECT min(ctid), max(ctid) FROM ONLY "+c.name+
+		" WHERE "+e.expired()+" AND "+equal, e.bound, c.low)
+	if err != nil {
+		return nil, err
+	}
+	if answer[0][0] == "" { // deleted by somebody else meanwhile
+		c.past = true
+		return c.Next(ctx, rows)
+	}
+	first, err := parseBlock(answer[0][0])
+	if err != nil {
+		return nil, err
+	}
+	last, err := parseBlock(answer[0][1])
+	if err != nil {
+		return nil, err
+	}
+	c.tie = &heapCutter{
+		table: c.table, leaf: c.leaf, name: c.name, measured: true, block: first, end: last + 1,
+		within: equal, args: []string{c.low},
+	}
+	return c.Next(ctx, rows)
+}
+
+// parseBlock reads the block number of a ctid in its text form, "(block,row)".
+func parseBlock(ctid string) (int64, error) {
+	var block, row int64
+	if _, err := fmt.Sscanf(ctid, "(%d,%d)", &block, &row); err != nil {
+		return 0, fmt.Errorf("ctid %q: %w", ctid, err)
+	}
+	return block, nil
+}
+
+// asPiece keeps a nil *piece from becoming a non-nil interface.
+func asPiece(p *piece) cleanup.Piece {
+	if p == nil {
+		return nil
+	}
+	return p
+}

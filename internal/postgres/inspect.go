@@ -1,0 +1,259 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// The catalog tables that hold the facts are named with their schema: nothing
+// here depends on search_path but the operator's own table name.
+const (
+	// tableQuery finds the table that the policy names. A regclass is read as
+	// SQL reads a name: folded to lower case unless quoted.
+	tableQuery = `
+SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = pg_catalog.to_regclass($1)`
+
+	similarQuery = `
+SELECT format('%I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower(replace(regexp_replace($1, '^.*\.', ''), '"', ''))
+ORDER BY 1 LIMIT 1`
+
+	columnQuery = `
+SELECT a.attname, format_type(a.atttypid, NULL)
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+  AND (a.attname = (parse_ident($2))[1] AND cardinality(parse_ident($2)) = 1
+       OR lower(a.attname) = lower(replace($2, '"', '')))
+ORDER BY a.attname <> (parse_ident($2))[1]`
+
+	// leavesQuery lists the tables that hold rows: the table itself, or its
+	// partitions and inheriting children at any depth. A partial index serves
+	// if its condition is that the column is not null, which "before the cutoff"
+	// implies.
+	leavesQuery = `
+WITH RECURSIVE tree(oid) AS (
+  SELECT $1::oid
+  UNION
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
+       pg_relation_size(c.oid) / current_setting('block_size')::int,
+       coalesce((SELECT x.indexrelid::regclass::text
+                 FROM pg_catalog.pg_index x
+                 JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+                 JOIN pg_catalog.pg_am m ON m.oid = i.relam
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2
+                 WHERE x.indrelid = c.oid AND m.amname = 'btree'
+                   AND x.indisvalid AND x.indisready AND x.indkey[0] = a.attnum
+                   AND (x.indpred IS NULL OR pg_get_expr(x.indpred, x.indrelid) = format('(%I IS NOT NULL)', $2))
+                 ORDER BY pg_relation_size(i.oid), i.oid LIMIT 1), ''),
+       (SELECT s.correlation FROM pg_catalog.pg_stats s
+        WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = $2 AND NOT s.inherited),
+       has_table_privilege(c.oid, 'DELETE'),
+       has_any_column_privilege(c.oid, 'UPDATE'),
+       format('%I.%I', n.nspname, c.relname)
+FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'f')
+ORDER BY n.nspname, c.relname`
+)
+
+// Inspect reads what a plan needs to know of a policy's table, from catalog
+// and statistics. It needs no more than SELECT on the table.
+func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
+	t := &Table{db: db, tidRange: server.Version >= 140000, quoted: make(map[uint32]string)}
+	oid, err := t.find(ctx, policy.Table)
+	if err != nil {
+		return nil, err
+	}
+	column, columnType, err := db.findColumn(ctx, oid, t.facts.Name, policy.Column)
+	if err != nil {
+		return nil, err
+	}
+	t.expiry, err = db.newExpiry(ctx, policy, pgx.Identifier{column}.Sanitize(), columnType, cutoff)
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
+	}
+	t.facts.ColumnType, t.facts.TIDRange = columnType, t.tidRange
+	if err := t.readLeaves(ctx, oid, column); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
+	}
+	return t, nil
+}
+
+// find finds the table and fills its names.
+func (t *Table) find(ctx context.Context, configured string) (oid string, err error) {
+	rows, err := t.db.query(ctx, tableQuery, configured)
+	if err != nil {
+		return "", fmt.Errorf("find table %s: %w", configured, err)
+	}
+	if len(rows) == 0 {
+		hint := "write it with its schema, or set search_path for the role"
+		if similar, err := t.db.query(ctx, similarQuery, configured); err == nil && len(similar) > 0 {
+			hint = fmt.Sprintf("did you mean table: '%s'?", similar[0][0])
+		}
+		return "", cleanup.Errorf(cleanup.Configuration, hint,
+			"table %s does not exist in %s", configured, t.db.Address())
+	}
+	row := rows[0]
+	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
+	if kind := row[1]; kind != "r" && kind != "p" {
+		return "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
+	}
+	return row[0], nil
+}
+
+func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (column, columnType string, err error) {
+	rows, err := db.query(ctx, columnQuery, oid, configured)
+	if err != nil {
+		return "", "", fmt.Errorf("find column %s of %s: %w", configured, table, err)
+	}
+	if len(rows) > 0 && isName(configured, rows[0][0]) {
+		return rows[0][0], rows[0][1], nil
+	}
+	hint := ""
+	if len(rows) > 0 {
+		hint = fmt.Sprintf("did you mean column: '%s'?", pgx.Identifier{rows[0][0]}.Sanitize())
+	}
+	return "", "", cleanup.Errorf(cleanup.Configuration, hint, "column %s does not exist in table %s", configured, table)
+}
+
+// isName tells whether SQL reads the configured text as that name.
+func isName(configured, name string) bool {
+	return configured == pgx.Identifier{name}.Sanitize() || strings.ToLower(configured) == name
+}
+
+// readLeaves fills the facts about the tables that hold rows.
+func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
+	rows, err := t.db.query(ctx, leavesQuery, oid, column)
+	if err != nil {
+		return err
+	}
+	estimates, err := t.estimate(ctx)
+	if err != nil {
+		return err
+	}
+	t.mayLock = true
+	for _, row := range rows {
+		leaf, err := parseLeaf(row)
+		if err != nil {
+			return err
+		}
+		quoted := pgx.Identifier{row[1], row[2]}.Sanitize()
+		t.quoted[leaf.OID] = quoted
+		expired, reachable := estimates[quoted]
+		if !reachable {
+			t.facts.Skipped++
+			continue
+		}
+		if row[3] == "f" {
+			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
+		}
+		leaf.Expired = expired
+		t.facts.Leaves = append(t.facts.Leaves, leaf)
+		if row[8] != "t" {
+			t.denied = append(t.denied, leaf.Name)
+		}
+		t.mayLock = t.mayLock && row[9] == "t"
+	}
+	t.warn()
+	return nil
+}
+
+func (t *Table) warn() {
+	role := pgx.Identifier{t.db.config.User}.Sanitize()
+	if len(t.denied) > 0 {
+		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf("role %s may not delete: GRANT DELETE ON %s TO %s",
+			role, strings.Join(t.denied, ", "), role))
+	}
+	if !t.mayLock {
+		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf(
+			"role %s may not lock rows, so a batch in which a row is locked is left whole: GRANT UPDATE (%s) ON %s TO %s",
+			role, t.expiry.column, t.facts.Name, role))
+	}
+}
+
+func parseLeaf(row []string) (cleanup.Leaf, error) {
+	oid, err := strconv.ParseUint(row[0], 10, 32)
+	if err != nil {
+		return cleanup.Leaf{}, fmt.Errorf("oid: %w", err)
+	}
+	tuples, err := strconv.ParseFloat(row[4], 64)
+	if err != nil {
+		return cleanup.Leaf{}, fmt.Errorf("reltuples: %w", err)
+	}
+	pages, err := strconv.ParseInt(row[5], 10, 64)
+	if err != nil {
+		return cleanup.Leaf{}, fmt.Errorf("pages: %w", err)
+	}
+	if tuples == 0 && pages > 0 { // before PostgreSQL 14, 0 was also "never analyzed"
+		tuples = -1
+	}
+	correlation := math.NaN()
+	if row[7] != "" {
+		if correlation, err = strconv.ParseFloat(row[7], 64); err != nil {
+			return cleanup.Leaf{}, fmt.Errorf("correlation: %w", err)
+		}
+	}
+	return cleanup.Leaf{
+		OID: uint32(oid), Name: row[10], Index: row[6],
+		Pages: pages, Rows: tuples, Correlation: correlation,
+	}, nil
+}
+
+// estimate asks the planner how many rows of each leaf are expired. A leaf that
+// is not in the answer is one that the planner proved, by partition bounds or
+// constraints, to hold no expired row.
+func (t *Table) estimate(ctx context.Context) (map[string]float64, error) {
+	conn, err := t.db.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results, err := exec(ctx, conn,
+		statement{sql: beginRead},
+		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
+		// A parallel plan would tell the rows of one process.
+		statement{sql: "SELECT set_config('max_parallel_workers_per_gather', '0', true)"},
+		statement{"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM " + t.name + " WHERE " + t.expiry.expired(), []string{t.expiry.bound}},
+		statement{sql: commit})
+	if err != nil {
+		return nil, classify(err)
+	}
+	var plans []struct{ Plan planNode }
+	if err := json.Unmarshal([]byte(results[3].rows[0][0]), &plans); err != nil {
+		return nil, fmt.Errorf("read the planner's estimate: %w", err)
+	}
+	estimates := make(map[string]float64)
+	for _, plan := range plans {
+		plan.Plan.collect(estimates)
+	}
+	return estimates, nil
+}
+
+// planNode is what is read of a node of EXPLAIN's answer.
+type planNode struct {
+	Schema   string
+	Relation string     `json:"Relation Name"`
+	Rows     float64    `json:"Plan Rows"`
+	Plans    []planNode `json:"Plans"`
+}
+
+func (n planNode) collect(estimates map[string]float64) {
+	if n.Relation != "" {
+		estimates[pgx.Identifier{n.Schema, n.Relation}.Sanitize()] += n.Rows
+	}
+	for _, child := range n.Plans {
+		child.collect(estimates)
+	}
+}

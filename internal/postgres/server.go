@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// Server is what the server says of itself when a run begins.
+type Server struct {
+	Version  int           // as server_version_num: 150018 is 15.18
+	Clock    time.Time     // the server's clock
+	Skew     time.Duration // how far the server's clock is ahead of the host's
+	Standby  bool          // it replays what a primary writes
+	ReadOnly bool          // transactions are read-only unless they say otherwise
+	Pooled   bool          // a connection pooler stands in between
+}
+
+const serverQuery = `
+SELECT current_setting('server_version_num'),
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+       pg_is_in_recovery(),
+       current_setting('default_transaction_read_only')::bool,
+       pg_backend_pid()`
+
+// Server asks the server for its facts. now is the host's clock.
+func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) {
+	before := now()
+	rows, err := db.query(ctx, serverQuery)
+	after := now()
+	if err != nil {
+		return Server{}, fmt.Errorf("ask the server for its version and clock: %w", err)
+	}
+	row := rows[0]
+	version, err := strconv.Atoi(row[0])
+	if err != nil {
+		return Server{}, fmt.Errorf("server_version_num: %w", err)
+	}
+	micros, err := strconv.ParseInt(row[1], 10, 64)
+	if err != nil {
+		return Server{}, fmt.Errorf("clock_timestamp: %w", err)
+	}
+	clock := time.UnixMicro(micros).UTC()
+	return Server{
+		Version:  version,
+		Clock:    clock,
+		Skew:     clock.Sub(before.Add(after.Sub(before) / 2)),
+		Standby:  row[2] == "t",
+		ReadOnly: row[3] == "t",
+		// A pooler hands out process ids of its own.
+		Pooled: row[4] != strconv.Itoa(int(db.conn.PID())),
+	}, nil
+}
+
+// minVersion is the oldest server whose functions all statements here exist
+// in: pg_current_xact_id and pg_xact_status(xid8) came with PostgreSQL 13.
+const minVersion = 130000
+
+// Check refuses a server on which a run must not begin.
+func (s Server) Check(maxSkew time.Duration) error {
+	switch {
+	case s.Version < minVersion:
+		return cleanup.Errorf(cleanup.Configuration, "upgrade the server", "PostgreSQL %d is too old: 13 or later is needed", s.Version/10000)
+	case s.Standby:
+		return cleanup.Errorf(cleanup.NeedsPerson, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it",
+			"the server is a standby, nothing can be deleted there")
+	case s.ReadOnly:
+		return cleanup.Errorf(cleanup.NeedsPerson, "somebody set default_transaction_read_only for the server, the database or the role: ask why before you unset it",
+			"the database is read-only: nothing was deleted")
+	case s.Skew.Abs() > maxSkew:
+		return cleanup.Errorf(cleanup.NeedsPerson, "set the wrong clock right; guard.max_clock_skew is the limit",
+			"the server's clock is %s and differs by %s from this host's, more than %s: nothing was deleted",
+			s.Clock.Format(time.RFC3339), s.Skew.Abs().Round(time.Second), maxSkew)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// Table is a policy's table in the database. It implements cleanup.Database.
+type Table struct {
+	db     *DB
+	name   string            // schema-qualified and quoted, as the facts' names for people are not
+	quoted map[uint32]string // the same of the leaves, by their oid
+	expiry *expiry
+
+	tidRange bool // the server scans ranges of ctid
+	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
+	facts    cleanup.Table
+	denied   []string // leaves that the role may not delete from
+}
+
+// Facts returns what the plan is made of.
+func (t *Table) Facts() cleanup.Table { return t.facts }
+
+// CheckPrivileges refuses a run by a role that may not delete.
+func (t *Table) CheckPrivileges() error {
+	if len(t.denied) == 0 {
+		return nil
+	}
+	return cleanup.Errorf(cleanup.Permission,
+		fmt.Sprintf("GRANT SELECT, DELETE ON %s TO %s", strings.Join(t.denied, ", "), pgx.Identifier{t.db.config.User}.Sanitize()),
+		"permission denied: role %q may not delete from %s", t.db.config.User, t.denied[0])
+}
+
+// Cut implements cleanup.Database.
+func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
+	if leaf.Strategy == cleanup.Heap {
+		return &heapCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+	}
+	return &indexCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+}
+
+// FirstBatch returns the SQL of the first batch of a leaf with its values in
+// place, ready for EXPLAIN.
+func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int) (string, error) {
+	next, err := t.Cut(leaf).Next(ctx, rows)
+	if err != nil || next == nil {
+		return "", err
+	}
+	p := next.(*piece)
+	return literal(p.deleteSQL(), p.parameters()), nil
+}
+
+// Flush implements cleanup.Database.
+func (t *Table) Flush(ctx context.Context) error { return t.db.Flush(ctx) }
+
+// Unconfirmed implements cleanup.Database.
+func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
+
+// Count implements cleanup.Database. It counts over the whole table, not over
+// the leaves that the plan chose, so that it also proves that choice.
+func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
+	rows, err := t.db.query(ctx,
+		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
+			t.name+" WHERE "+t.expiry.covered(), t.expiry.bound)
+	if err != nil {
+		return cleanup.Counts{}, err
+	}
+	numbers, err := integers(rows[0])
+	if err != nil {
+		return cleanup.Counts{}, err
+	}
+	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1]}, nil
+}
+
+// CheckGuards refuses to begin when more rows would go than the guards allow:
+// at most maxRows (0: any number), at most the share maxFraction of the table.
+func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction float64) error {
+	if maxRows > 0 {
+		rows, err := t.db.query(ctx, "SELECT count(*) FROM (SELECT FROM "+t.name+" WHERE "+t.expiry.doomed()+
+			"\nLIMIT $2::bigint) AS bounded", t.expiry.bound, strconv.FormatInt(maxRows+1, 10))
+		if err != nil {
+			return err
+		}
+		if n, err := integer(rows); err != nil {
+			return err
+		} else if n > maxRows {
+			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_rows",
+				"guard.max_rows: more than %s rows of %s are expired, nothing was deleted", cleanup.FormatCount(maxRows), t.facts.Name)
+		}
+	}
+	if maxFraction < 1 {
+		rows, err := t.db.query(ctx, "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.name, t.expiry.bound)
+		if err != nil {
+			return err
+		}
+		numbers, err := integers(rows[0])
+		if err != nil {
+			return err
+		}
+		if expired, all := numbers[0], numbers[1]; float64(expired) > maxFraction*float64(all) {
+			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_fraction",
+				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, nothing was deleted",
+				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction)
+		}
+	}
+	return nil
+}
+
+func integers(row []string) ([]int64, error) {
+	numbers := make([]int64, len(row))
+	for i, text := range row {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		numbers[i] = n
+	}
+	return numbers, nil
+}

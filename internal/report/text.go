@@ -1,0 +1,127 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"message-cleanup/internal/cleanup"
+)
+
+// WriteText writes the result for people: each policy in a few lines, then the
+// run in one. Errors are not part of it; they go to stderr.
+func WriteText(w io.Writer, r cleanup.Result) error {
+	var b strings.Builder
+	for _, p := range r.Policies {
+		writePolicy(&b, p)
+	}
+	switch r.Outcome() {
+	case cleanup.OutcomeDryRun:
+		b.WriteString("dry run: nothing was deleted\n")
+	case cleanup.OutcomeComplete:
+		fmt.Fprintf(&b, "complete: %s deleted in %s, and verified that nothing expired is left\n", rows(r.Deleted()), Duration(r.Duration))
+	default:
+		fmt.Fprintf(&b, "%s: %s deleted in %s\n", r.Outcome(), rows(r.Deleted()), Duration(r.Duration))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writePolicy(b *strings.Builder, p cleanup.PolicyResult) {
+	if p.Cutoff.IsZero() { // it failed before there was anything to tell
+		return
+	}
+	fmt.Fprintf(b, "%s: rows of %s expired before %s\n", p.Name, p.Table, p.Cutoff.UTC().Format("2006-01-02 15:04:05 UTC"))
+	if p.Strategy != "" {
+		line(b, "strategy", p.Strategy)
+	}
+	for _, reason := range p.Reasons {
+		line(b, "because", reason)
+	}
+	for _, warning := range p.Warnings {
+		line(b, "warning", warning)
+	}
+	if p.StopReason != "" {
+		rate := ""
+		if seconds := p.Duration.Seconds(); p.Deleted > 0 && seconds > 0 {
+			rate = ", " + cleanup.FormatCount(int64(float64(p.Deleted)/seconds)) + " rows/s"
+		}
+		line(b, "deleted", fmt.Sprintf("%s in %s, %s%s", rows(p.Deleted), plural(p.Batches, "batch", "batches"), Duration(p.Duration), rate))
+		if p.StopReason != cleanup.Exhausted {
+			line(b, "stopped", stopped(p.StopReason))
+		}
+	}
+	writeRest(b, p)
+	for _, sql := range p.SQL {
+		fmt.Fprintf(b, "  first batch, ready for EXPLAIN:\n    %s;\n", strings.ReplaceAll(sql, "\n", "\n    "))
+	}
+}
+
+// writeRest says what is still there.
+func writeRest(b *strings.Builder, p cleanup.PolicyResult) {
+	switch {
+	case p.Backlog == nil:
+		line(b, "left", "not counted")
+	case p.StopReason == "":
+		line(b, "expired", rows(*p.Backlog)+" would be deleted")
+	case *p.Backlog == 0:
+		line(b, "left", "no expired row")
+	default:
+		line(b, "left", expiredRows(*p.Backlog))
+	}
+	if p.Held != nil && *p.Held > 0 {
+		line(b, "held", expiredRows(*p.Held)+" kept by the policy's hold condition")
+	}
+	if p.Locked > 0 {
+		line(b, "locked", expiredRows(p.Locked)+" locked by other transactions to the end; the next run goes on")
+	}
+	if p.Refused > 0 {
+		line(b, "refused", expiredRows(p.Refused)+" that the database does not delete")
+	}
+	if p.Retries > 0 {
+		line(b, "retries", cleanup.FormatCount(p.Retries))
+	}
+}
+
+func line(b *strings.Builder, label, text string) {
+	fmt.Fprintf(b, "  %-9s %s\n", label, text)
+}
+
+func stopped(reason cleanup.StopReason) string {
+	switch reason {
+	case cleanup.TimeBudget:
+		return "limits.max_duration is spent; the next run goes on"
+	case cleanup.RowBudget:
+		return "limits.max_rows is spent; the next run goes on"
+	case cleanup.Interrupted:
+		return "interrupted; the next run goes on"
+	case cleanup.Guard:
+		return "a guard said no"
+	case cleanup.Failed:
+		return "by an error"
+	}
+	return string(reason)
+}
+
+func rows(n int64) string { return plural(n, "row", "rows") }
+
+func expiredRows(n int64) string { return plural(n, "expired row", "expired rows") }
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return cleanup.FormatCount(n) + " " + many
+}
+
+// Duration writes d with as many digits as people read: 340 ms, 2.1 s, 3m12s.
+func Duration(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return cleanup.FormatDuration(d.Round(time.Second))
+}

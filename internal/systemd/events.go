@@ -1,0 +1,25 @@
+package systemd
+
+import "message-cleanup/internal/cleanup"
+
+// messageIDs gives each kind of event its MESSAGE_ID: what monitoring matches
+// on (`journalctl MESSAGE_ID=...`), and the key of the explanations that
+// `journalctl -x` shows. Both are written down in other people's systems, so an
+// id is never changed, and never given to another event.
+//
+// The ids are random 128-bit numbers, as
+// https://www.freedesktop.org/software/systemd/man/latest/systemd.journal-fields.html
+// asks for; `systemd-id128 new` makes one for a new event.
+var messageIDs = map[string]string{
+	cleanup.EventRunStarted:     "4febfcb837584e1fb5417201575b5f91",
+	cleanup.EventRunFinished:    "8d5437a0bbd244ac8b8ad26c44bc7634",
+	cleanup.EventPlanned:        "923fb7a11dea4ec4b4a40687d4c49f21",
+	cleanup.EventWarning:        "a52d8cadc35846ffb299c918df177cd8",
+	cleanup.EventPolicyFinished: "81ac274c09294b8fb45c8d121bf60917",
+	cleanup.EventPolicyFailed:   "729e8d96f7c64a8e8e2788e86ab09c6a",
+	cleanup.EventBatch:          "863ec918fcbf4ea08a7e8562389f2ac2",
+	cleanup.EventRetry:          "c04b2ff4e3ac472ab1d39ca8cec4bf81",
+	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
+	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
+	cleanup.EventStopping:       "657b0b6eb84842aa80a7e40bfab186e6",
+}

@@ -1,0 +1,213 @@
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/unit"
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	unitFolder  = "../../systemd"
+	serviceName = "message-cleanup.service"
+	timerName   = "message-cleanup.timer"
+	binary      = "/usr/bin/message-cleanup"
+
+	// maxExposure is that of `systemd-analyze security`, times ten: what a
+	// service cannot go below that may reach a database by TCP.
+	maxExposure = "11"
+)
+
+// unitFile is a unit as systemd reads it.
+type unitFile []*unit.UnitOption
+
+func readUnit(t *testing.T, name string) unitFile {
+	t.Helper()
+	f, err := os.Open(filepath.Join(unitFolder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	options, err := unit.DeserializeOptions(f)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return options
+}
+
+// values returns what is assigned to a setting, in order.
+func (u unitFile) values(section, name string) []string {
+	var values []string
+	for _, o := range u {
+		if o.Section == section && o.Name == name {
+			values = append(values, o.Value)
+		}
+	}
+	return values
+}
+
+// rule is what a unit must say, and why.
+type rule struct {
+	section, name string
+	want          []string // nil: must not be set at all
+	why           string
+}
+
+func (u unitFile) check(t *testing.T, file string, rules []rule) {
+	t.Helper()
+	for _, r := range rules {
+		if diff := cmp.Diff(r.want, u.values(r.section, r.name)); diff != "" {
+			t.Errorf("%s: [%s] %s=: %s (-want +got):\n%s", file, r.section, r.name, r.why, diff)
+		}
+	}
+}
+
+func TestTimer(t *testing.T) {
+	timer := readUnit(t, timerName)
+	timer.check(t, timerName, []rule{
+		{"Timer", "OnCalendar", []string{"*-*-* 02:00:00 UTC"}, "a second one adds runs instead of moving them, and without UTC the run moves with the host's zone"},
+		{"Timer", "Persistent", []string{"true"}, "a night that the host was off for would be left out"},
+		{"Timer", "FixedRandomDelay", []string{"true"}, "the run would be at another minute every night"},
+		{"Timer", "Unit", nil, "the service has the name of the timer; a second place can only be wrong"},
+		{"Install", "WantedBy", []string{"timers.target"}, "`systemctl enable` would not start it at boot"},
+		{"Install", "Also", nil, "only the timer is to be enabled"},
+	})
+	if len(timer.values("Timer", "RandomizedDelaySec")) != 1 {
+		t.Errorf("%s: RandomizedDelaySec= is not set: hosts that share a server would all start in the same second", timerName)
+	}
+
+	tie := regexp.MustCompile(`^(Requires|Requisite|Wants|BindsTo|PartOf|Upholds|Conflicts|PropagatesStopTo|StopPropagatedFrom|Before|After)$`)
+	for _, o := range timer {
+		if tie.MatchString(o.Name) {
+			t.Errorf("%s: %s=%s: a timer needs no tie to its service; Requires= even starts a run at each boot and stops the timer with a run",
+				timerName, o.Name, o.Value)
+		}
+	}
+}
+
+func TestService(t *testing.T) {
+	service := readUnit(t, serviceName)
+	service.check(t, serviceName, []rule{
+		{"Service", "Type", []string{"oneshot"}, "the run would count as done when it has only started"},
+		{"Service", "NotifyAccess", []string{"main"}, "systemd would ignore the progress and the extension of the timeout"},
+		{"Service", "ExecStart", []string{binary + " run"}, "this is the path of the package and the command of a scheduled run"},
+		{"Service", "NoExecPaths", []string{"/"}, "only the program itself is to be run"},
+		{"Service", "ExecPaths", []string{binary}, "the program could not be run"},
+		{"Service", "SyslogIdentifier", []string{identifier}, "what goes through stderr would have another name than native entries"},
+		{"Service", "Restart", nil, "systemd before 244 refuses the whole unit, and OnFailure= would be late; the program retries itself"},
+		{"Service", "SuccessExitStatus", nil, "75 says that expired rows are left: an unfinished run has to be seen"},
+		{"Service", "RemainAfterExit", nil, "the timer would never start it a second time"},
+		{"Service", "WatchdogSec", nil, "it has no effect on a oneshot, but looks as if it had"},
+		{"Service", "RuntimeMaxSec", nil, "it has no effect on a oneshot; TimeoutStartSec= is the one that counts"},
+		{"Service", "User", []string{"message-cleanup"}, "this is the user that the package makes"},
+		{"Service", "DynamicUser", nil, "PostgreSQL could not look up the user for peer authentication"},
+		{"Service", "LoadCredential", []string{"database-url:/etc/message-cleanup/database-url"}, "this is where the documentation says the secret goes"},
+		{"Service", "SetCredential", []string{"database-url:unset"}, "without it, a missing file ends the run before it begins (243/CREDENTIALS)"},
+		{"Service", "EnvironmentFile", []string{"-/etc/default/message-cleanup", "-/etc/sysconfig/message-cleanup"}, "both are optional, which the dash says"},
+		{"Unit", "Requires", nil, "the database may be on another host"},
+		{"Unit", "BindsTo", nil, "the database may be on another host"},
+	})
+	for _, o := range service {
+		if o.Section == "Install" {
+			t.Errorf("%s: [Install] %s=%s: only the timer is to be enabled; an enabled service deletes at every boot", serviceName, o.Name, o.Value)
+		}
+	}
+}
+
+func TestTimeoutIsTheOneTheProgramExtends(t *testing.T) {
+	values := readUnit(t, serviceName).values("Service", "TimeoutStartSec")
+	if len(values) != 1 {
+		t.Fatalf("TimeoutStartSec= is %q: it has to be set once, since a stuck oneshot would by default run for ever", values)
+	}
+	// "10min" is systemd's spelling of Go's "10m".
+	got, err := time.ParseDuration(strings.ReplaceAll(values[0], "min", "m"))
+	if err != nil || got != TimeoutStart {
+		t.Errorf("TimeoutStartSec=%s, but the program asks for %v after each batch: one of them is not what was meant (%v)", values[0], TimeoutStart, err)
+	}
+}
+
+func TestUnitsSayEverythingOnce(t *testing.T) {
+	// Settings that are lists, where another line adds to them.
+	list := regexp.MustCompile(`^(Environment|EnvironmentFile|SystemCallFilter|LoadCredential|SetCredential|ReadWritePaths|Documentation|After|Wants)$`)
+	for _, name := range []string{serviceName, timerName} {
+		seen := make(map[string]bool)
+		for _, o := range readUnit(t, name) {
+			key := o.Section + "/" + o.Name
+			if seen[key] && !list.MatchString(o.Name) {
+				t.Errorf("%s: [%s] %s= is set twice: the reader of the first line is misled", name, o.Section, o.Name)
+			}
+			seen[key] = true
+			if strings.ContainsAny(o.Value, "#;") {
+				t.Errorf("%s: %s=%s: systemd has no comments at the end of a line; this one is part of the value", name, o.Name, o.Value)
+			}
+			if strings.Contains(o.Value, "\n") {
+				t.Errorf("%s: %s= goes over several lines: a comment or drop-in in between changes what it means", name, o.Name)
+			}
+		}
+	}
+}
+
+func TestSystemdAcceptsTheUnits(t *testing.T) {
+	analyze := systemdAnalyze(t)
+	// verify wants the program to be there, so the copy names one that is.
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	for _, name := range []string{serviceName, timerName} {
+		text, err := os.ReadFile(filepath.Join(unitFolder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = []byte(strings.Replace(string(text), "ExecStart="+binary, "ExecStart="+program, 1))
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Without --recursive-errors, an unknown setting is only a warning.
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", "--recursive-errors=no",
+		filepath.Join(folder, serviceName), filepath.Join(folder, timerName)).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze verify: %v: systemd would ignore a setting, or the unit:\n%s", err, out)
+	}
+}
+
+func TestServiceStaysHardened(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), systemdAnalyze(t), "security", "--no-pager", "--offline=true",
+		"--threshold="+maxExposure, filepath.Join(unitFolder, serviceName)).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v: the exposure is above %s/10; look for what was dropped from the unit:\n%s", err, maxExposure, out)
+	}
+	if i := strings.LastIndex(string(out), "Overall"); i >= 0 {
+		t.Log(strings.TrimSpace(string(out[i:])))
+	}
+}
+
+// systemdAnalyze returns the path of systemd-analyze, or skips the test.
+func systemdAnalyze(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed (Debian package systemd): the units are checked as text only")
+	}
+	out, err := exec.CommandContext(t.Context(), path, "--version").Output()
+	if err != nil {
+		t.Skipf("systemd-analyze does not run (%v): the units are checked as text only", err)
+	}
+	match := regexp.MustCompile(`^systemd (\d+)`).FindSubmatch(out)
+	if match == nil {
+		t.Skipf("systemd-analyze has an unknown version (%.40q): the units are checked as text only", out)
+	}
+	if version, _ := strconv.Atoi(string(match[1])); version < 250 {
+		t.Skipf("systemd-analyze %d cannot check files offline, 250 can: the units are checked as text only", version)
+	}
+	return path
+}
