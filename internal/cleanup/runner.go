@@ -145,7 +145,7 @@ func (p *policyRun) pass(ctx context.Context) (StopReason, error) {
 		}
 	}
 	locked := p.locked
-	p.locked = nil
+	p.locked, p.result.Locked = nil, 0 // counted anew: some were unlocked since
 	for _, piece := range locked {
 		if stop := p.stopReason(); stop != "" {
 			return stop, p.flush(ctx, nil)

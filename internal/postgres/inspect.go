@@ -122,7 +122,7 @@ func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (co
 	if len(rows) > 0 && isName(configured, rows[0][0]) {
 		return rows[0][0], rows[0][1], nil
 	}
-	hint := ""
+	hint := "compare it with the columns of the table; a name with upper case is written in double quotes"
 	if len(rows) > 0 {
 		hint = fmt.Sprintf("did you mean column: '%s'?", pgx.Identifier{rows[0][0]}.Sanitize())
 	}
