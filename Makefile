@@ -1,22 +1,53 @@
 # What each target does: make help
-SHELL := /bin/bash
-PREFIX ?= /usr
+PREFIX  ?= /usr/local
+DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
+SCRIPTS := .ci/need .ci/run
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/message-cleanup
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/message-cleanup ./cmd/message-cleanup
 
-demo: postgresql build ## delete expired messages from a throw-away PostgreSQL (installs it if it is missing)
-	go run ./internal/pgtest/demo bin/message-cleanup
+demo: build ## delete expired messages from a throw-away PostgreSQL, which it installs if it is missing
+	@.ci/need initdb:postgresql
+	@go run ./internal/pgtest/demo bin/message-cleanup
 
-test: postgresql ## run all tests, on throw-away PostgreSQL servers
+test: ## run all tests, on throw-away PostgreSQL servers; installs what is missing
+	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils
 	go test -timeout 10m ./...
 
-bench: postgresql ## measure against one big DELETE (BENCH_ROWS=2000000)
+lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; installs what is missing
+	@.ci/need shellcheck:shellcheck
+	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
+	go vet ./...
+	go tool -modfile=.ci/tools/go.mod staticcheck ./...
+	shellcheck $(SCRIPTS)
+	go mod tidy -diff
+
+bench: ## measure against one big DELETE and the usual loop (BENCH_ROWS=2000000)
+	@.ci/need initdb:postgresql
 	go run ./internal/bench
 
-.PHONY: help build demo test bench
+install: build ## install binary, units, user and configuration (PREFIX=/usr/local DESTDIR=)
+	install -D -m 0755 bin/message-cleanup $(DESTDIR)$(PREFIX)/bin/message-cleanup
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/bin/message-cleanup|$(PREFIX)/bin/message-cleanup|' systemd/message-cleanup.service \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service
+	install -m 0644 systemd/message-cleanup.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -D -m 0644 packaging/message-cleanup.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
+	test -e $(DESTDIR)/etc/message-cleanup/config.yaml || \
+		install -D -m 0644 packaging/config.yaml $(DESTDIR)/etc/message-cleanup/config.yaml
+
+uninstall: ## remove what install installed, but keep the configuration
+	rm -f $(DESTDIR)$(PREFIX)/bin/message-cleanup \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.timer \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
+
+clean: ## remove what build built
+	rm -rf bin
+
+.PHONY: help build demo test lint bench install uninstall clean

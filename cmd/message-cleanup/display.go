@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -128,7 +129,12 @@ func (d *display) stopping(by os.Signal) {
 	_ = d.notifier.Stopping("stopping after the current batch")
 }
 
-func (d *display) close() { d.line.clear() }
+// close leaves the result as the last status: systemctl shows it until the
+// next run.
+func (d *display) close(result cleanup.Result) {
+	d.line.clear()
+	_ = d.notifier.Progress(report.Summary(result), 0)
+}
 
 // redrawEvery spares the terminal and systemd: a batch may take a millisecond.
 const redrawEvery = 100 * time.Millisecond
@@ -145,7 +151,10 @@ func (d *display) progress(p cleanup.Progress) {
 		d.say(p.Policy + ": " + string(p.Phase))
 		return
 	}
-	perSecond := cleanup.FormatCount(d.rate.of(p.Policy, p.Deleted, d.drawn))
+	speed := ""
+	if perSecond := d.rate.of(p.Policy, p.Deleted, d.drawn); perSecond > 0 {
+		speed = ", " + cleanup.FormatCount(perSecond) + " rows/s"
+	}
 	deleted := cleanup.FormatCount(p.Deleted)
 	share, bar := "", ""
 	if p.Expected >= 1 && p.Deleted > 0 {
@@ -153,10 +162,10 @@ func (d *display) progress(p cleanup.Progress) {
 		share = fmt.Sprintf(" (about %.0f %%)", 100*done)
 		bar = fmt.Sprintf(" [%-20s]", strings.Repeat("#", int(20*done)))
 	}
-	d.status = fmt.Sprintf("%s: %s rows deleted%s, %s rows/s, batches of %s rows in %s",
-		p.Policy, deleted, share, perSecond, cleanup.FormatCount(int64(p.Rows)), report.Duration(p.Took))
+	d.status = fmt.Sprintf("%s: %s rows deleted%s%s, batches of %s rows in %s",
+		p.Policy, deleted, share, speed, cleanup.FormatCount(int64(p.Rows)), report.Duration(p.Took))
 	_ = d.notifier.Progress(d.status, systemd.TimeoutStart)
-	d.line.draw(fmt.Sprintf("%s%s %s rows deleted%s, %s rows/s", p.Policy, bar, deleted, share, perSecond))
+	d.line.draw(fmt.Sprintf("%s%s %s rows deleted%s%s", p.Policy, bar, deleted, share, speed))
 }
 
 // say shows a status that is not about batches.
@@ -194,6 +203,10 @@ func (d *display) phase(status string) (end func()) {
 func (d *display) waiting(cause error, next time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// The cause of the cause: a line of a terminal has no room for the address.
+	for inner := errors.Unwrap(cause); inner != nil; inner = errors.Unwrap(cause) {
+		cause = inner
+	}
 	d.say(fmt.Sprintf("waiting for the database, next try in %s: %v", report.Duration(next), cause))
 }
 

@@ -1,29 +1,36 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"message-cleanup/internal/cleanup"
+	"message-cleanup/internal/postgres"
+	"message-cleanup/internal/systemd"
 )
 
 // logPlan logs what a policy's run will do, and why.
 func logPlan(log *slog.Logger, plan cleanup.Plan, result cleanup.PolicyResult) {
-	log = log.With("policy", plan.Policy.Name, "table", plan.Table)
-	log.Info(cleanup.EventPlanned, "cutoff", plan.Cutoff, "strategy", result.Strategy,
-		"definition", plan.Policy.String(), "reasons", strings.Join(result.Reasons, "; "))
+	about := []any{"policy", plan.Policy.Name, "table", plan.Table}
+	log.Info(cleanup.EventPlanned, append(about, "cutoff", plan.Cutoff, "strategy", result.Strategy,
+		"definition", plan.Policy.String(), "reasons", strings.Join(result.Reasons, "; "))...)
 	for _, warning := range plan.Warnings {
-		log.Warn(cleanup.EventWarning, "warning", warning)
+		log.Warn(cleanup.EventWarning, append(about, "warning", warning)...)
 	}
 }
 
-// logPolicy logs how a policy's run ended. An error is not logged here: it is
-// said once, at the end.
+// logPolicy logs how a policy's run ended, but for its error.
 func logPolicy(log *slog.Logger, p cleanup.PolicyResult) {
 	attrs := []any{
+		"policy", p.Name, "table", p.Table,
 		"outcome", string(p.Outcome()), "stop_reason", string(p.StopReason),
 		"deleted", p.Deleted, "batches", p.Batches,
+	}
+	if !p.Cutoff.IsZero() { // zero: it failed before the cutoff was known
+		attrs = append(attrs, "cutoff", p.Cutoff)
 	}
 	if p.Backlog != nil {
 		attrs = append(attrs, "backlog", *p.Backlog, "held", *p.Held)
@@ -34,6 +41,48 @@ func logPolicy(log *slog.Logger, p cleanup.PolicyResult) {
 	if p.Outcome() == cleanup.OutcomeIncomplete {
 		level = slog.LevelWarn
 	}
-	log = log.With("policy", p.Name, "table", p.Table, "cutoff", p.Cutoff.Format(time.RFC3339Nano))
-	log.Log(nil, level, cleanup.EventPolicyFinished, attrs...)
+	log.Log(context.Background(), level, cleanup.EventPolicyFinished, attrs...)
+}
+
+// logged tells whether errors go to the log, where programs read it, as soon as
+// they happen. Otherwise people read them, below the report.
+func (a *app) logged() bool {
+	if a.log == nil && systemd.StderrIsJournal() { // the configuration could not be read
+		a.log = slog.New(systemd.NewJournalHandler(nil))
+	}
+	return a.log != nil
+}
+
+// complainOf says what went wrong with a policy.
+func (a *app) complainOf(p cleanup.PolicyResult) {
+	a.complain(cleanup.EventPolicyFailed, fmt.Errorf("policy %s: %w", p.Name, p.Err), "policy", p.Name, "table", p.Table)
+}
+
+// complain says what went wrong.
+func (a *app) complain(event string, err error, about ...any) {
+	hint := cleanup.HintOf(err)
+	if _, usage := errors.AsType[usageError](err); usage {
+		hint = "message-cleanup --help lists commands and flags"
+	}
+	if a.logged() {
+		attrs := append(about, "error", err)
+		if hint != "" {
+			attrs = append(attrs, "hint", hint)
+		}
+		if state := postgres.SQLState(err); state != "" {
+			attrs = append(attrs, "sqlstate", state)
+		}
+		level := slog.LevelError
+		if cleanup.KindOf(err) == cleanup.Incomplete {
+			level = slog.LevelWarn
+		}
+		a.log.Log(context.Background(), level, event, attrs...)
+		return
+	}
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(a.stderr, "message-cleanup:", text)
+	}
+	if hint != "" {
+		fmt.Fprintln(a.stderr, "hint:", hint)
+	}
 }

@@ -19,7 +19,6 @@ import (
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/config"
-	"message-cleanup/internal/postgres"
 )
 
 // version is set by the linker; a build by plain `go build` or `go install`
@@ -56,14 +55,14 @@ func (a *app) main(args []string) int {
 	root.SetArgs(args)
 	err := root.Execute()
 	if _, ended := errors.AsType[exitError](err); err != nil && !ended {
-		a.complain(err)
+		a.complain(cleanup.EventRunFailed, err)
 	}
 	return exitStatus(err)
 }
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "message-cleanup",
+		Use:   "message-cleanup COMMAND",
 		Short: "Delete expired rows from PostgreSQL",
 		Long: `Message-cleanup deletes expired rows from PostgreSQL: in short batches, without
 getting in the way of other work, and it verifies that none is left.
@@ -73,14 +72,21 @@ expires_at has passed, in the database that DATABASE_URL or libpq's PG*
 variables name.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asked, err := cmd.Flags().GetBool("version"); err == nil && asked {
+				return a.printVersion()
+			}
 			return usageError{errors.New("no command given")}
 		},
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			problem := fmt.Sprintf("unknown command %q", args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				problem += ", did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usageError{errors.New(problem)}
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.global.output != "text" && a.global.output != "json" {
@@ -97,8 +103,32 @@ variables name.`,
 	flags.StringVar(&a.global.output, "output", "text", "write results as `text` or json")
 	flags.StringVar(&a.global.logLevel, "log-level", "", "log from this `level` on: debug, info, warn, error")
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
+	root.Flags().Bool("version", false, "print the version")
+	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(a.runCommand(), a.configCommand(), a.versionCommand())
+	addCompletion(root)
 	return root
+}
+
+// addCompletion adds cobra's own command with our exit status for mistakes: a
+// script must not take help, or an internal error, for a completion.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd("")
+	completion, _, err := root.Find([]string{"completion"})
+	if err != nil || completion == root {
+		return
+	}
+	completion.Args = cobra.ArbitraryArgs
+	completion.RunE = func(*cobra.Command, []string) error {
+		var shells []string
+		for _, shell := range completion.Commands() {
+			shells = append(shells, shell.Name())
+		}
+		return usageError{fmt.Errorf("completion needs a shell: %s", strings.Join(shells, ", "))}
+	}
+	for _, shell := range completion.Commands() {
+		shell.Args = noArguments
+	}
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -106,11 +136,13 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.stdout, "message-cleanup", buildVersion())
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	_, err := fmt.Fprintln(a.stdout, "message-cleanup", buildVersion())
+	return err
 }
 
 func buildVersion() string {
@@ -176,9 +208,6 @@ func exitStatus(err error) int {
 	if _, ok := errors.AsType[config.Errors](err); ok {
 		return exitConfig
 	}
-	if _, ok := errors.AsType[*cleanup.TransientError](err); ok {
-		return exitTempFail
-	}
 	switch cleanup.KindOf(err) {
 	case cleanup.Configuration:
 		return exitConfig
@@ -189,6 +218,10 @@ func exitStatus(err error) int {
 	case cleanup.NeedsPerson:
 		return exitNeedsPerson
 	case cleanup.Incomplete:
+		return exitTempFail
+	}
+	// Last, because it may be joined to what a person must look at.
+	if _, ok := errors.AsType[*cleanup.TransientError](err); ok {
 		return exitTempFail
 	}
 	return exitSoftware
@@ -211,30 +244,4 @@ func resultStatus(r cleanup.Result) int {
 		}
 	}
 	return worst
-}
-
-// complain says what went wrong, once: into the log where programs read it, and
-// as plain text to people.
-func (a *app) complain(err error) {
-	hint := cleanup.HintOf(err)
-	if a.log != nil {
-		attrs := []any{"error", err}
-		if hint != "" {
-			attrs = append(attrs, "hint", hint)
-		}
-		if state := postgres.SQLState(err); state != "" {
-			attrs = append(attrs, "sqlstate", state)
-		}
-		a.log.Error(cleanup.EventPolicyFailed, attrs...)
-		return
-	}
-	for _, text := range strings.Split(err.Error(), "\n") {
-		fmt.Fprintln(a.stderr, "message-cleanup:", text)
-	}
-	if _, usage := errors.AsType[usageError](err); usage {
-		hint = "message-cleanup --help lists commands and flags"
-	}
-	if hint != "" {
-		fmt.Fprintln(a.stderr, "hint:", hint)
-	}
 }

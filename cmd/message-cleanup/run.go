@@ -13,6 +13,7 @@ import (
 	"message-cleanup/internal/config"
 	"message-cleanup/internal/postgres"
 	"message-cleanup/internal/report"
+	"message-cleanup/internal/systemd"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -60,9 +61,9 @@ func (a *app) run(names []string, dryRun bool) error {
 		r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result}
 		r.execute(ctx)
 		end()
-		display.close()
+		result.Duration = a.now().Sub(start)
+		display.close(result)
 	}
-	result.Duration = a.now().Sub(start)
 	return a.finish(result)
 }
 
@@ -72,17 +73,20 @@ func (a *app) finish(result cleanup.Result) error {
 	if a.global.output == "json" {
 		write = report.WriteJSON
 	}
-	if a.global.output == "json" || len(result.Policies) > 0 {
+	// In the journal the events say it all, and a text on stdout would be there
+	// twice.
+	told := systemd.StderrIsJournal() && !result.DryRun && a.global.output == "text"
+	if !told && (a.global.output == "json" || len(result.Policies) > 0) {
 		if err := write(a.stdout, result); err != nil {
 			return fmt.Errorf("write the result: %w", err)
 		}
 	}
 	if result.Err != nil {
-		a.complain(result.Err)
+		a.complain(cleanup.EventRunFailed, result.Err)
 	}
 	for _, p := range result.Policies {
-		if p.Err != nil {
-			a.complain(fmt.Errorf("policy %s: %w", p.Name, p.Err))
+		if p.Err != nil && !a.logged() {
+			a.complainOf(p)
 		}
 	}
 	if status := resultStatus(result); status != exitOK {
@@ -152,6 +156,10 @@ func (r *execution) execute(ctx context.Context) {
 		result, err := r.policy(ctx, policy)
 		if err != nil {
 			result.Err = err
+		}
+		// The runner gives its own reason. What ended before it is a guard's no,
+		// or a failure.
+		if err != nil && result.StopReason == "" {
 			result.StopReason = cleanup.Failed
 			if cleanup.KindOf(err) == cleanup.NeedsPerson {
 				result.StopReason = cleanup.Guard
@@ -160,6 +168,9 @@ func (r *execution) execute(ctx context.Context) {
 		result.Duration = time.Since(started)
 		r.result.Policies = append(r.result.Policies, result)
 		logPolicy(log, result)
+		if result.Err != nil && r.logged() {
+			r.complainOf(result)
+		}
 	}
 	log.Info(cleanup.EventRunFinished, "outcome", string(r.result.Outcome()), "deleted", r.result.Deleted())
 }
@@ -232,13 +243,18 @@ func (r *execution) preview(ctx context.Context, table *postgres.Table, plan cle
 	if err := r.server.Check(r.cfg.Guard.MaxClockSkew); err != nil {
 		result.Warnings = append(result.Warnings, "a run would end at once: "+err.Error())
 	}
+	if err := table.CheckGuards(ctx, r.cfg.Guard.MaxRows, r.cfg.Guard.MaxFraction); cleanup.KindOf(err) == cleanup.NeedsPerson && err != nil {
+		result.Warnings = append(result.Warnings, "a run would end at once: "+err.Error())
+	} else if err != nil {
+		return fmt.Errorf("check the guards: %w", err)
+	}
 	counts, err := table.Count(ctx)
 	if err != nil {
 		return fmt.Errorf("count the expired rows: %w", err)
 	}
 	result.Backlog, result.Held = &counts.Backlog, &counts.Held
 	for _, leaf := range plan.Leaves {
-		sql, err := table.FirstBatch(ctx, leaf, r.cfg.Batch.MaxRows)
+		sql, err := table.FirstBatch(ctx, leaf, min(cleanup.FirstRows, r.cfg.Batch.MaxRows))
 		if err != nil {
 			return fmt.Errorf("cut the first batch of %s: %w", leaf.Name, err)
 		}

@@ -22,6 +22,7 @@ import (
 const (
 	EventRunStarted     = "run started"
 	EventRunFinished    = "run finished"
+	EventRunFailed      = "run failed"
 	EventPlanned        = "plan made"
 	EventWarning        = "warning"
 	EventPolicyFinished = "policy finished"

@@ -71,6 +71,6 @@ type LostError struct {
 }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("the server lost its last %d batches (%s rows) in a crash, they are deleted again",
-		len(e.Pieces), FormatCount(e.Rows))
+	return fmt.Sprintf("in a crash the server lost its last %s with %s, deleted anew",
+		Plural(int64(len(e.Pieces)), "batch", "batches"), Plural(e.Rows, "row", "rows"))
 }

@@ -6,10 +6,10 @@ import "time"
 // batch would have taken the target. It shrinks at once, because a batch that
 // takes too long is what other work feels; it grows at most fourfold, because
 // one fast batch may have been an empty stretch of the table.
-const (
-	firstRows = 1_000
-	maxGrowth = 4
-)
+const maxGrowth = 4
+
+// FirstRows is the size of a run's first batch, unless the largest is smaller.
+const FirstRows = 1_000
 
 // pacer sizes batches, in rows.
 type pacer struct {
@@ -19,7 +19,7 @@ type pacer struct {
 }
 
 func newPacer(target time.Duration, maxRows int) *pacer {
-	return &pacer{target: target, maxRows: maxRows, rows: min(firstRows, maxRows)}
+	return &pacer{target: target, maxRows: maxRows, rows: min(FirstRows, maxRows)}
 }
 
 // observe tells the pacer how long a batch of rows took.

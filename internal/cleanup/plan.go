@@ -130,7 +130,7 @@ func choose(wanted Strategy, leaf Leaf, tidRange bool) (Strategy, string, error)
 	share := min(1, leaf.Expired/max(1, leaf.Rows))
 	byIndex := ordered*share*float64(leaf.Pages) + (1-ordered)*leaf.Expired
 	byHeap := float64(leaf.Pages)
-	facts := fmt.Sprintf("about %.0f %% expired, correlation %.2f: index visits about %s pages, heap %s",
+	facts := fmt.Sprintf("about %.0f %% expired, correlation %.2f; pages to visit by index: about %s, by heap: %s",
 		100*share, correlation, FormatCount(int64(byIndex)), FormatCount(leaf.Pages))
 	if byHeap < byIndex {
 		return Heap, facts, nil

@@ -59,8 +59,10 @@ type PolicyResult struct {
 // Outcome tells how the policy ended.
 func (r PolicyResult) Outcome() Outcome {
 	switch {
-	case r.Err != nil:
+	case r.Err != nil && KindOf(r.Err) != Incomplete:
 		return OutcomeFailed
+	case r.Err != nil:
+		return OutcomeIncomplete
 	case r.StopReason == "":
 		return OutcomeDryRun
 	case r.StopReason == Exhausted && r.Backlog != nil && *r.Backlog == 0:
@@ -84,7 +86,7 @@ func (r *PolicyResult) Describe(plan Plan) {
 	slices.Sort(names)
 	r.Strategy = strings.Join(slices.Compact(names), "+")
 	if plan.Skipped > 0 {
-		r.Reasons = append(r.Reasons, FormatCount(int64(plan.Skipped))+" partitions skipped: by their bounds nothing in them is expired")
+		r.Reasons = append(r.Reasons, Plural(int64(plan.Skipped), "partition", "partitions")+" skipped: the bounds say that nothing in there is expired")
 	}
 }
 
@@ -132,8 +134,11 @@ func (r Result) Outcome() Outcome {
 	if r.DryRun {
 		outcome = OutcomeDryRun
 	}
-	if r.Err != nil {
+	if r.Err != nil && KindOf(r.Err) != Incomplete {
 		return OutcomeFailed
+	}
+	if r.Err != nil {
+		outcome = OutcomeIncomplete
 	}
 	for _, p := range r.Policies {
 		switch p.Outcome() {
@@ -156,6 +161,14 @@ func NewRunID(now time.Time) string {
 	id[8] = id[8]&0x3f | 0x80
 	s := hex.EncodeToString(id[:])
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// Plural writes n with separators, and the word that fits: "1 row", "2 rows".
+func Plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return FormatCount(n) + " " + many
 }
 
 // FormatCount writes n with separators: 1,234,567.

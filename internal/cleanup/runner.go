@@ -69,7 +69,6 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 	started := time.Now()
 	p := &policyRun{
 		Runner: r, plan: plan, db: db,
-		log:   r.Log.With("policy", plan.Policy.Name, "table", plan.Table),
 		pacer: newPacer(r.BatchTarget, r.BatchMaxRows),
 	}
 	p.result.Describe(plan)
@@ -78,7 +77,7 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 	if rows := db.Unconfirmed(); rows > 0 {
 		p.addDeleted(-rows)
 		err = errors.Join(err, Errorf(Incomplete, "the next run counts and deletes what came back",
-			"%s rows more were deleted, but are not known to be durable and not counted", FormatCount(rows)))
+			"%s deleted besides, not known to be durable and not counted", Plural(rows, "row was", "rows were")))
 	}
 	p.result.StopReason, p.result.Err = reason, err
 	p.result.Duration = time.Since(started)
@@ -90,7 +89,6 @@ type policyRun struct {
 	*Runner
 	plan   Plan
 	db     Database
-	log    *slog.Logger
 	pacer  *pacer
 	result PolicyResult
 
@@ -129,8 +127,8 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			p.result.Refused = backlog - p.result.Locked
 			return Exhausted, Errorf(NeedsPerson,
 				"look for a BEFORE DELETE trigger that returns NULL, or a rule ON DELETE",
-				"%s expired rows are still there: the server accepts their deletion and does not carry it out",
-				FormatCount(p.result.Refused))
+				"%s left: the server accepts the deletion and does not carry it out",
+				Plural(p.result.Refused, "expired row is", "expired rows are"))
 		}
 	}
 }
@@ -211,11 +209,11 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
 	p.addDeleted(batch.Deleted)
 	p.result.Batches++
 	if batch.Locked > 0 {
-		p.log.Debug(EventLocked, "locked", batch.Locked)
+		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked
 	}
-	p.log.Debug(EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", took.Milliseconds())
+	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", took.Milliseconds())
 	p.report(Progress{Phase: Deleting, Rows: rows, Took: took})
 	return nil
 }
@@ -226,7 +224,7 @@ func (p *policyRun) retry(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := f()
 		if lost, ok := errors.AsType[*LostError](err); ok {
-			p.log.Warn(EventRetry, "error", lost)
+			p.event(slog.LevelWarn, EventRetry, "error", lost)
 			p.redo = append(p.redo, lost.Pieces...)
 			p.addDeleted(-lost.Rows)
 			p.result.Batches -= int64(len(lost.Pieces))
@@ -238,7 +236,7 @@ func (p *policyRun) retry(ctx context.Context, f func() error) error {
 			return err
 		}
 		p.result.Retries++
-		p.log.Info(EventRetry, "attempt", attempt, "error", transient)
+		p.event(slog.LevelInfo, EventRetry, "attempt", attempt, "error", transient)
 		if err := sleep(ctx, jitter(backoff)); err != nil {
 			return err
 		}
@@ -320,6 +318,13 @@ func (p *policyRun) interrupted(ctx context.Context, err error) bool {
 func (p *policyRun) addDeleted(n int64) {
 	p.result.Deleted += n
 	p.Runner.deleted += n
+}
+
+// event logs what happened in this policy. Its name is part of each record, not
+// of the logger's context, so that it is in the text of the journal's entries.
+func (p *policyRun) event(level slog.Level, event string, attrs ...any) {
+	attrs = append([]any{"policy", p.plan.Policy.Name, "table", p.plan.Table}, attrs...)
+	p.Log.Log(context.Background(), level, event, attrs...)
 }
 
 func (p *policyRun) report(progress Progress) {

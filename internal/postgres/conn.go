@@ -17,6 +17,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,13 +44,17 @@ type Options struct {
 	Waiting func(cause error, next time.Duration)
 }
 
-// DB is one database, and the one connection that works in it. It reconnects
+// DB is one database. It has one connection that deletes, one that reads, so
+// that it can look ahead meanwhile, and one that holds the lock. It reconnects
 // by itself.
 type DB struct {
 	opts   Options
 	config *pgconn.Config
-	conn   *pgconn.PgConn // nil or closed: to be connected at next use
+	conn   *pgconn.PgConn // deletes; nil or closed: to be connected at next use
 	lock   *lock          // nil: none is held
+
+	readers sync.Mutex
+	reader  *pgconn.PgConn // reads; guarded by readers
 
 	unsettled []*transaction // committed, but not known to be durable, oldest first
 	replayed  string         // what the server said of its last recovery when conn began
@@ -76,7 +81,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 5 * time.Second}
 	}
 	db := &DB{opts: opts, config: config}
-	if _, err := db.acquire(ctx); err != nil {
+	if db.reader, err = db.connect(ctx); err != nil {
 		return nil, err
 	}
 	return db, nil
@@ -90,6 +95,9 @@ func (db *DB) Close() {
 	if db.conn != nil {
 		_ = db.conn.Close(ctx)
 	}
+	db.readers.Lock()
+	defer db.readers.Unlock()
+	_ = db.reader.Close(ctx)
 }
 
 // Address names the database for people: never a password.
@@ -98,7 +106,7 @@ func (db *DB) Address() string {
 	return fmt.Sprintf("database %s at %s as %s", db.config.Database, host, db.config.User)
 }
 
-// acquire returns the connection, made anew when it was lost. After a loss it
+// acquire returns the connection that deletes, made anew when it was lost. After a loss it
 // first finds out which transactions the server kept: a *cleanup.LostError
 // says that some are gone.
 func (db *DB) acquire(ctx context.Context) (*pgconn.PgConn, error) {
@@ -136,16 +144,21 @@ const (
 // connect makes one connection, and waits for a server that is not there.
 func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	deadline := time.Now().Add(db.opts.Wait)
+	var logged time.Time
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		conn, err := pgconn.ConnectConfig(ctx, db.config)
 		if err == nil {
 			return conn, nil
 		}
-		next := wait/2 + rand.N(wait)
-		if !worthWaiting(err) || time.Now().Add(next).After(deadline) || ctx.Err() != nil {
+		left := time.Until(deadline)
+		if !worthWaiting(err) || left <= 0 || ctx.Err() != nil {
 			return nil, classify(err)
 		}
-		db.opts.Log.Warn(cleanup.EventWaiting, "error", err, "next_try_ms", next.Milliseconds())
+		next := min(wait/2+rand.N(wait), left)
+		if time.Since(logged) >= time.Minute { // not for every try: there may be a hundred
+			logged = time.Now()
+			db.opts.Log.Warn(cleanup.EventWaiting, "error", err, "at_most", left.Round(time.Second).String())
+		}
 		if db.opts.Waiting != nil {
 			db.opts.Waiting(err, next)
 		}
@@ -258,19 +271,31 @@ const readLockTimeout = 5 * time.Second
 
 // query runs one query in a read-only transaction of its own.
 func (db *DB) query(ctx context.Context, sql string, args ...string) ([][]string, error) {
-	conn, err := db.acquire(ctx)
-	if err != nil {
-		return nil, err
+	return db.queryWith(ctx, "SELECT", sql, args...)
+}
+
+// queryWith is query after another statement in the same transaction, which
+// changes settings.
+func (db *DB) queryWith(ctx context.Context, change, sql string, args ...string) (rows [][]string, err error) {
+	db.readers.Lock()
+	defer db.readers.Unlock()
+	if db.reader.IsClosed() {
+		conn, err := db.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		db.reader = conn
 	}
-	results, err := exec(ctx, conn,
+	results, err := exec(ctx, db.reader,
 		statement{sql: beginRead},
 		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
+		statement{sql: change},
 		statement{sql: sql, args: args},
 		statement{sql: commit})
 	if err != nil {
 		return nil, classify(err)
 	}
-	return results[2].rows, nil
+	return results[3].rows, nil
 }
 
 func milliseconds(d time.Duration) string {

@@ -61,7 +61,7 @@ func classify(err error) error {
 		return forPerson(cleanup.NeedsPerson, server,
 			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS")
 	case code == insufficientRights, strings.HasPrefix(code, "28"):
-		return forPerson(cleanup.Permission, server, "grant the role what it needs: SELECT and DELETE on the table, USAGE on its schema")
+		return forPerson(cleanup.Permission, server, "grant the role what it needs: USAGE on the schema, and on the table SELECT, DELETE, and UPDATE of the expiry column")
 	case code == undefinedDatabase, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "22"):
 		// Class 42: a name or a condition that does not fit; class 22: a value.
 		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database")
@@ -90,10 +90,21 @@ func classifyConnect(err error) error {
 		Hint: "check the user, its password or certificate, and the server's pg_hba.conf"}
 }
 
-// forPerson writes a server's error as psql does, with its DETAIL.
+// forPerson makes an error of a server's, for the person who has to act on it.
 func forPerson(kind cleanup.Kind, server *pgconn.PgError, hint string) error {
-	if server.Detail == "" {
-		return cleanup.Errorf(kind, hint, "%w", server)
-	}
-	return cleanup.Errorf(kind, hint, "%w: %s", server, server.Detail)
+	return &cleanup.Error{Kind: kind, Err: serverError{server}, Hint: hint}
 }
+
+// serverError writes a server's error in the order in which it is read: what
+// happened, to which values, and last the code to search for.
+type serverError struct{ *pgconn.PgError }
+
+func (e serverError) Error() string {
+	text := e.Message
+	if e.Detail != "" {
+		text += ": " + strings.TrimSuffix(e.Detail, ".")
+	}
+	return text + " (SQLSTATE " + e.Code + ")"
+}
+
+func (e serverError) Unwrap() error { return e.PgError }

@@ -17,10 +17,19 @@ type indexCutter struct {
 	leaf  cleanup.LeafPlan
 	name  string // of the leaf, quoted
 
-	low  string // where the next window begins, inclusive; "" is before everything
-	past bool   // low itself is used up
-	tie  *heapCutter
-	done bool
+	low   string // where the next window begins, inclusive; "" is before everything
+	past  bool   // low itself is used up
+	tie   *heapCutter
+	done  bool
+	ahead chan boundary // the end of the next window, being looked for; nil: not yet
+}
+
+// boundary is the end of a window.
+type boundary struct {
+	value string
+	found bool // false: fewer rows are left than asked for
+	rows  int  // how many were asked for
+	err   error
 }
 
 // Next implements cleanup.Cutter.
@@ -35,21 +44,45 @@ func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error)
 	if c.done {
 		return nil, nil
 	}
-	high, found, err := c.lookAhead(ctx, rows)
-	if err != nil {
-		return nil, err
+	high := c.boundary(ctx, rows)
+	if high.err != nil {
+		return nil, high.err
 	}
-	if found && high == c.low && !c.past {
+	if high.found && high.value == c.low && !c.past {
 		return c.cutTie(ctx, rows)
 	}
-	piece := c.window(high, found)
-	c.low, c.past, c.done = high, false, !found
+	piece := c.window(high.value, high.found)
+	c.low, c.past, c.done = high.value, false, !high.found
+	if !c.done {
+		c.prefetch(ctx, rows)
+	}
 	return piece, nil
+}
+
+// boundary returns the end of the next window: the one that was looked for
+// while the last window was deleted, unless batches have become much smaller.
+func (c *indexCutter) boundary(ctx context.Context, rows int) boundary {
+	if c.ahead != nil {
+		high := <-c.ahead
+		c.ahead = nil
+		if high.err == nil && high.rows <= rows+rows/2 {
+			return high
+		}
+	}
+	return c.lookAhead(ctx, rows)
+}
+
+// prefetch looks for the end of the next window while others work.
+func (c *indexCutter) prefetch(ctx context.Context, rows int) {
+	ahead := make(chan boundary, 1)
+	c.ahead = ahead
+	next := *c // Next changes c only after it has received
+	go func() { ahead <- next.lookAhead(ctx, rows) }()
 }
 
 // lookAhead finds the value that lies rows entries ahead, by an index-only
 // scan as far as the visibility map allows.
-func (c *indexCutter) lookAhead(ctx context.Context, rows int) (value string, found bool, err error) {
+func (c *indexCutter) lookAhead(ctx context.Context, rows int) boundary {
 	e := c.table.expiry
 	sql := "SELECT " + e.column + " FROM ONLY " + c.name + " WHERE " + e.expired()
 	args := []string{e.bound, strconv.Itoa(rows)}
@@ -60,9 +93,9 @@ func (c *indexCutter) lookAhead(ctx context.Context, rows int) (value string, fo
 	sql += " ORDER BY " + e.column + " OFFSET $2::bigint LIMIT 1"
 	answer, err := c.table.db.query(ctx, sql, args...)
 	if err != nil || len(answer) == 0 {
-		return "", false, err
+		return boundary{rows: rows, err: err}
 	}
-	return answer[0][0], true, nil
+	return boundary{value: answer[0][0], found: true, rows: rows}
 }
 
 // above is the condition for values that are not used up.

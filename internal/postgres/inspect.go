@@ -160,7 +160,9 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 		if row[3] == "f" {
 			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
 		}
-		leaf.Expired = expired
+		if leaf.Expired, err = t.probe(ctx, quoted, leaf, expired); err != nil {
+			return err
+		}
 		t.facts.Leaves = append(t.facts.Leaves, leaf)
 		if row[8] != "t" {
 			t.denied = append(t.denied, leaf.Name)
@@ -216,22 +218,14 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 // is not in the answer is one that the planner proved, by partition bounds or
 // constraints, to hold no expired row.
 func (t *Table) estimate(ctx context.Context) (map[string]float64, error) {
-	conn, err := t.db.acquire(ctx)
+	// A parallel plan would tell the rows of one process.
+	rows, err := t.db.queryWith(ctx, "SELECT set_config('max_parallel_workers_per_gather', '0', true)",
+		"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "+t.name+" WHERE "+t.expiry.expired(), t.expiry.bound)
 	if err != nil {
 		return nil, err
 	}
-	results, err := exec(ctx, conn,
-		statement{sql: beginRead},
-		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
-		// A parallel plan would tell the rows of one process.
-		statement{sql: "SELECT set_config('max_parallel_workers_per_gather', '0', true)"},
-		statement{"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM " + t.name + " WHERE " + t.expiry.expired(), []string{t.expiry.bound}},
-		statement{sql: commit})
-	if err != nil {
-		return nil, classify(err)
-	}
 	var plans []struct{ Plan planNode }
-	if err := json.Unmarshal([]byte(results[3].rows[0][0]), &plans); err != nil {
+	if err := json.Unmarshal([]byte(rows[0][0]), &plans); err != nil {
 		return nil, fmt.Errorf("read the planner's estimate: %w", err)
 	}
 	estimates := make(map[string]float64)
@@ -239,6 +233,35 @@ func (t *Table) estimate(ctx context.Context) (map[string]float64, error) {
 		plan.Plan.collect(estimates)
 	}
 	return estimates, nil
+}
+
+const (
+	probeRows    = 1_000
+	probeTimeout = 50 * time.Millisecond
+)
+
+// probe mends an estimate from statistics that are older than the last run: it
+// looks for the first expired rows in the index, which says exactly whether
+// there are only few. A probe that takes long says nothing; it met the index
+// entries of many deleted rows.
+func (t *Table) probe(ctx context.Context, quoted string, leaf cleanup.Leaf, estimate float64) (float64, error) {
+	if leaf.Index == "" || estimate < probeRows && leaf.Rows >= 0 {
+		return estimate, nil
+	}
+	rows, err := t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+milliseconds(probeTimeout)+"', true)",
+		"SELECT count(*) FROM (SELECT FROM ONLY "+quoted+" WHERE "+t.expiry.expired()+
+			" ORDER BY "+t.expiry.column+" LIMIT $2::bigint) AS first", t.expiry.bound, strconv.Itoa(probeRows))
+	if SQLState(err) == queryCanceled && ctx.Err() == nil {
+		return estimate, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	found, err := integer(rows)
+	if err != nil || found == probeRows {
+		return max(estimate, probeRows), err
+	}
+	return float64(found), nil
 }
 
 // planNode is what is read of a node of EXPLAIN's answer.

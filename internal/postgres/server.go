@@ -51,7 +51,7 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 		Standby:  row[2] == "t",
 		ReadOnly: row[3] == "t",
 		// A pooler hands out process ids of its own.
-		Pooled: row[4] != strconv.Itoa(int(db.conn.PID())),
+		Pooled: row[4] != strconv.Itoa(int(db.reader.PID())),
 	}, nil
 }
 

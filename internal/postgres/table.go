@@ -22,6 +22,7 @@ type Table struct {
 	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
 	facts    cleanup.Table
 	denied   []string // leaves that the role may not delete from
+	indexed  bool     // a leaf was cut by its index
 }
 
 // Facts returns what the plan is made of.
@@ -33,7 +34,7 @@ func (t *Table) CheckPrivileges() error {
 		return nil
 	}
 	return cleanup.Errorf(cleanup.Permission,
-		fmt.Sprintf("GRANT SELECT, DELETE ON %s TO %s", strings.Join(t.denied, ", "), pgx.Identifier{t.db.config.User}.Sanitize()),
+		fmt.Sprintf("GRANT SELECT, DELETE, UPDATE (%s) ON %s TO %s", t.expiry.column, strings.Join(t.denied, ", "), pgx.Identifier{t.db.config.User}.Sanitize()),
 		"permission denied: role %q may not delete from %s", t.db.config.User, t.denied[0])
 }
 
@@ -42,6 +43,7 @@ func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 	if leaf.Strategy == cleanup.Heap {
 		return &heapCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
 	}
+	t.indexed = true
 	return &indexCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
 }
 
@@ -62,10 +64,20 @@ func (t *Table) Flush(ctx context.Context) error { return t.db.Flush(ctx) }
 // Unconfirmed implements cleanup.Database.
 func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
 
+// byScan lets a count read the table rather than its index. After block ranges
+// the index leads to all the rows that were just deleted, one by one.
+const byScan = `
+SELECT set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
+       set_config('enable_bitmapscan', 'off', true)`
+
 // Count implements cleanup.Database. It counts over the whole table, not over
 // the leaves that the plan chose, so that it also proves that choice.
 func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
-	rows, err := t.db.query(ctx,
+	change := byScan
+	if t.indexed {
+		change = "SELECT"
+	}
+	rows, err := t.db.queryWith(ctx, change,
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
 			t.name+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {

@@ -16,20 +16,25 @@ func WriteText(w io.Writer, r cleanup.Result) error {
 	for _, p := range r.Policies {
 		writePolicy(&b, p)
 	}
-	switch r.Outcome() {
-	case cleanup.OutcomeDryRun:
-		b.WriteString("dry run: nothing was deleted\n")
-	case cleanup.OutcomeComplete:
-		fmt.Fprintf(&b, "complete: %s deleted in %s, and verified that nothing expired is left\n", rows(r.Deleted()), Duration(r.Duration))
-	default:
-		fmt.Fprintf(&b, "%s: %s deleted in %s\n", r.Outcome(), rows(r.Deleted()), Duration(r.Duration))
-	}
+	b.WriteString(Summary(r) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// Summary says how a run ended, in one line.
+func Summary(r cleanup.Result) string {
+	switch r.Outcome() {
+	case cleanup.OutcomeDryRun:
+		return "dry run: nothing was deleted"
+	case cleanup.OutcomeComplete:
+		return fmt.Sprintf("complete: %s deleted in %s, and verified that nothing expired is left", rows(r.Deleted()), Duration(r.Duration))
+	}
+	return fmt.Sprintf("%s: %s deleted in %s", r.Outcome(), rows(r.Deleted()), Duration(r.Duration))
+}
+
 func writePolicy(b *strings.Builder, p cleanup.PolicyResult) {
-	if p.Cutoff.IsZero() { // it failed before there was anything to tell
+	if p.Cutoff.IsZero() { // it failed before there was anything else to tell
+		fmt.Fprintf(b, "%s: %s\n", p.Name, p.Outcome())
 		return
 	}
 	fmt.Fprintf(b, "%s: rows of %s expired before %s\n", p.Name, p.Table, p.Cutoff.UTC().Format("2006-01-02 15:04:05 UTC"))
@@ -47,7 +52,7 @@ func writePolicy(b *strings.Builder, p cleanup.PolicyResult) {
 		if seconds := p.Duration.Seconds(); p.Deleted > 0 && seconds > 0 {
 			rate = ", " + cleanup.FormatCount(int64(float64(p.Deleted)/seconds)) + " rows/s"
 		}
-		line(b, "deleted", fmt.Sprintf("%s in %s, %s%s", rows(p.Deleted), plural(p.Batches, "batch", "batches"), Duration(p.Duration), rate))
+		line(b, "deleted", fmt.Sprintf("%s in %s, %s%s", rows(p.Deleted), cleanup.Plural(p.Batches, "batch", "batches"), Duration(p.Duration), rate))
 		if p.StopReason != cleanup.Exhausted {
 			line(b, "stopped", stopped(p.StopReason))
 		}
@@ -99,21 +104,14 @@ func stopped(reason cleanup.StopReason) string {
 	case cleanup.Guard:
 		return "a guard said no"
 	case cleanup.Failed:
-		return "by an error"
+		return "by an error, see below"
 	}
 	return string(reason)
 }
 
-func rows(n int64) string { return plural(n, "row", "rows") }
+func rows(n int64) string { return cleanup.Plural(n, "row", "rows") }
 
-func expiredRows(n int64) string { return plural(n, "expired row", "expired rows") }
-
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return cleanup.FormatCount(n) + " " + many
-}
+func expiredRows(n int64) string { return cleanup.Plural(n, "expired row", "expired rows") }
 
 // Duration writes d with as many digits as people read: 340 ms, 2.1 s, 3m12s.
 func Duration(d time.Duration) string {

@@ -13,6 +13,7 @@ import "message-cleanup/internal/cleanup"
 var messageIDs = map[string]string{
 	cleanup.EventRunStarted:     "4febfcb837584e1fb5417201575b5f91",
 	cleanup.EventRunFinished:    "8d5437a0bbd244ac8b8ad26c44bc7634",
+	cleanup.EventRunFailed:      "56f9993d4d904623afb672f14b132c21",
 	cleanup.EventPlanned:        "923fb7a11dea4ec4b4a40687d4c49f21",
 	cleanup.EventWarning:        "a52d8cadc35846ffb299c918df177cd8",
 	cleanup.EventPolicyFinished: "81ac274c09294b8fb45c8d121bf60917",
