@@ -58,7 +58,7 @@ func TestResultStatusIsThatOfTheWorstPolicy(t *testing.T) {
 	complete := cleanup.PolicyResult{StopReason: cleanup.Exhausted, Backlog: &none}
 	left := cleanup.PolicyResult{StopReason: cleanup.Exhausted, Backlog: &some}
 	unverified := cleanup.PolicyResult{StopReason: cleanup.Exhausted}
-	interrupted := cleanup.PolicyResult{StopReason: cleanup.Interrupted, Backlog: &none}
+	interrupted := cleanup.PolicyResult{StopReason: cleanup.Interrupted}
 	dry := cleanup.PolicyResult{Backlog: &some}
 	failed := func(kind cleanup.Kind) cleanup.PolicyResult {
 		return cleanup.PolicyResult{StopReason: cleanup.Failed, Err: cleanup.Errorf(kind, "", "an error")}
@@ -73,7 +73,7 @@ func TestResultStatusIsThatOfTheWorstPolicy(t *testing.T) {
 		{"a dry run", []cleanup.PolicyResult{dry}, nil, 0},
 		{"something is left", []cleanup.PolicyResult{left, complete}, nil, 75},
 		{"not verified", []cleanup.PolicyResult{unverified}, nil, 75},
-		{"interrupted at the very end", []cleanup.PolicyResult{interrupted}, nil, 75},
+		{"interrupted, so nothing was counted", []cleanup.PolicyResult{interrupted}, nil, 75},
 		{"did not begin", nil, cleanup.Errorf(cleanup.Unavailable, "", "nobody listens"), 69},
 		{"a person's work outweighs what the next run does", []cleanup.PolicyResult{failed(cleanup.NeedsPerson), left}, nil, 65},
 		{"a wrong configuration outweighs a guard", []cleanup.PolicyResult{failed(cleanup.Configuration), failed(cleanup.NeedsPerson)}, nil, 78},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -21,8 +22,34 @@ type testCase struct {
 }
 
 var cases = []testCase{
-	{name: "in order, 50 %", shuffled: false, expired: 0.5, maxRatio: 1.3},
+	{name: "in order, 1 %", expired: 0.01, maxRatio: 5},
+	{name: "in order, 5 %", expired: 0.05, maxRatio: 2},
+	{name: "in order, 33 %", expired: 0.33, maxRatio: 1.3},
+	{name: "in order, 50 %", expired: 0.5, maxRatio: 1.3},
+	{name: "in order, 95 %", expired: 0.95, maxRatio: 1.3},
+	{name: "shuffled, 1 %", shuffled: true, expired: 0.01, maxRatio: 5},
+	{name: "shuffled, 5 %", shuffled: true, expired: 0.05, maxRatio: 2},
+	{name: "shuffled, 33 %", shuffled: true, expired: 0.33, maxRatio: 1.3},
 	{name: "shuffled, 50 %", shuffled: true, expired: 0.5, maxRatio: 1.1},
+	{name: "shuffled, 95 %", shuffled: true, expired: 0.95, maxRatio: 1.3},
+}
+
+// chosenCases are those whose name the pattern matches.
+func chosenCases(pattern string) ([]testCase, error) {
+	wanted, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("BENCH_CASES: %w", err)
+	}
+	var chosen []testCase
+	for _, c := range cases {
+		if wanted.MatchString(c.name) {
+			chosen = append(chosen, c)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("BENCH_CASES: no case matches %q", pattern)
+	}
+	return chosen, nil
 }
 
 // The limits that hold in every case.
@@ -40,6 +67,7 @@ type way struct {
 var ways = []way{
 	{name: "ONE big DELETE", run: bigDelete},
 	{name: "message-cleanup", run: messageCleanup},
+	{name: "two workers", run: twoWorkers},
 	{name: "loop", run: loop},
 }
 

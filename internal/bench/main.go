@@ -3,7 +3,8 @@
 // settings of a real one. It ends with status 1 when a stated limit is not met.
 //
 // Environment: BENCH_ROWS is the size of the table (2,000,000), BENCH_ROUNDS
-// how often each way is measured (3), PG_BIN where the server's binaries are.
+// how often each way is measured (3), BENCH_CASES a regular expression for the
+// names of the cases (all), PG_BIN where the server's binaries are.
 package main
 
 import (
@@ -50,13 +51,17 @@ func benchmark(ctx context.Context) (met bool, err error) {
 	if o.rounds, err = positive("BENCH_ROUNDS", 3); err != nil {
 		return false, err
 	}
+	chosen, err := chosenCases(os.Getenv("BENCH_CASES"))
+	if err != nil {
+		return false, err
+	}
 	cluster, err := pgtest.Start(ctx, pgtest.Options{Settings: realisticSettings()})
 	if err != nil {
 		return false, err
 	}
 	defer cluster.Close()
 
-	results, err := measureAll(ctx, cluster, cases, o)
+	results, err := measureAll(ctx, cluster, chosen, o)
 	if err != nil {
 		return false, err
 	}

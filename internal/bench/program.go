@@ -46,10 +46,10 @@ func buildProgram(ctx context.Context, dir string) (program, error) {
 }
 
 // run runs the program on a database and takes its time from start to exit.
-func (p program) run(ctx context.Context, url string) (m measurement, err error) {
+func (p program) run(ctx context.Context, url string, environment ...string) (m measurement, err error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, p.binary, "run", "--output", "json", "--config", p.config)
-	cmd.Env = append(cleanEnvironment(), "DATABASE_URL="+url)
+	cmd.Env = append(append(cleanEnvironment(), "DATABASE_URL="+url), environment...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 
 	started := time.Now()

@@ -44,3 +44,8 @@ func loop(ctx context.Context, w *workbench, conn *pgx.Conn) (m measurement, err
 func messageCleanup(ctx context.Context, w *workbench, _ *pgx.Conn) (measurement, error) {
 	return w.program.run(ctx, w.cluster.URL(copyName))
 }
+
+// twoWorkers is messageCleanup with two connections that delete.
+func twoWorkers(ctx context.Context, w *workbench, _ *pgx.Conn) (measurement, error) {
+	return w.program.run(ctx, w.cluster.URL(copyName), "MESSAGE_CLEANUP_WORKERS=2")
+}

@@ -12,10 +12,7 @@
 // configuration file or systemd, so its decisions can be tested without them.
 package cleanup
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // Events are the messages of the log. They are constant, so that a reader can
 // search for them, and each has a fixed MESSAGE_ID in the journal.
@@ -35,16 +32,17 @@ const (
 )
 
 // Kind classes an error by what the person who meets it has to do. The
-// command line makes the exit status of it.
+// command line makes the exit status of it. They are in the order of severity:
+// what the next run may mend by itself comes first.
 type Kind int
 
 const (
-	Internal      Kind = iota // a defect of this program
-	Configuration             // the configuration does not fit the database
-	Permission                // the role may not do what it must
-	Unavailable               // the database cannot be reached
-	NeedsPerson               // a guard said no, or rows that the database will not delete
-	Incomplete                // not everything was deleted; the next run goes on
+	Incomplete    Kind = iota + 1 // not everything was deleted; the next run goes on
+	Unavailable                   // the database cannot be reached
+	NeedsPerson                   // a guard said no, or rows that the database will not delete
+	Permission                    // the role may not do what it must
+	Configuration                 // the configuration does not fit the database
+	Internal                      // a defect of this program
 )
 
 // Error is an error that a person has to act on: what went wrong, of which
@@ -63,19 +61,44 @@ func Errorf(kind Kind, hint, format string, args ...any) *Error {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf returns the kind of the first Error in err's chain, or Internal.
+// KindOf returns the kind of the outermost Error in err's chain, and of joined
+// errors the most severe. A TransientError is Incomplete, anything else Internal.
 func KindOf(err error) Kind {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Kind
+	if kind := kindOf(err); kind > 0 {
+		return kind
 	}
 	return Internal
 }
 
-// HintOf returns the hint of the first Error in err's chain that has one.
-func HintOf(err error) string {
-	for e, ok := errors.AsType[*Error](err); ok; e, ok = errors.AsType[*Error](e.Err) {
-		if e.Hint != "" {
-			return e.Hint
+func kindOf(err error) (kind Kind) {
+	switch e := err.(type) {
+	case *Error:
+		return e.Kind
+	case *TransientError:
+		return Incomplete
+	case interface{ Unwrap() error }:
+		return kindOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			kind = max(kind, KindOf(inner))
+		}
+	}
+	return kind
+}
+
+// HintOf returns the first hint of the Errors in err's tree, or "".
+func HintOf(err error) (hint string) {
+	if e, ok := err.(*Error); ok && e.Hint != "" {
+		return e.Hint
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return HintOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			if hint = HintOf(inner); hint != "" {
+				return hint
+			}
 		}
 	}
 	return ""

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
-// Database is what the runner needs of the database for one policy. Package
+// Database is what the runner needs of the database for one policy; pieces are
+// deleted by several workers at once, everything else one by one. Package
 // postgres implements it; the tests of this package put a model in its place,
 // so that hours of deleting take no time.
 type Database interface {
@@ -51,6 +53,7 @@ type Piece interface {
 type Batch struct {
 	Deleted int64
 	Locked  int64
+	Took    time.Duration // that the server worked on it: what others may have felt
 }
 
 // ErrLocked says that rows of a piece are locked by another transaction.

@@ -28,7 +28,7 @@ const (
 type Outcome string
 
 const (
-	OutcomeComplete   Outcome = "complete"   // verified: nothing expired is left but held rows
+	OutcomeComplete   Outcome = "complete"   // counted: nothing expired is left but held rows
 	OutcomeIncomplete Outcome = "incomplete" // something expired is left, or it was not counted
 	OutcomeFailed     Outcome = "failed"     // there is an error
 	OutcomeDryRun     Outcome = "dry-run"    // nothing was to be deleted
@@ -65,7 +65,7 @@ func (r PolicyResult) Outcome() Outcome {
 		return OutcomeIncomplete
 	case r.StopReason == "":
 		return OutcomeDryRun
-	case r.StopReason == Exhausted && r.Backlog != nil && *r.Backlog == 0:
+	case r.Backlog != nil && *r.Backlog == 0:
 		return OutcomeComplete
 	}
 	return OutcomeIncomplete

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -29,13 +30,6 @@ const (
 )
 
 const (
-	// maxAttempts bounds the tries of one transaction, about a minute with the
-	// waits between them. An unreachable server is waited for elsewhere, and
-	// longer.
-	maxAttempts  = 15
-	firstBackoff = 50 * time.Millisecond
-	maxBackoff   = 5 * time.Second
-
 	// maxPasses bounds how often a table is gone over for rows that appeared
 	// behind the strategy's back while the run went on.
 	maxPasses = 3
@@ -48,36 +42,36 @@ const (
 	flushLimit = 5 * time.Second
 )
 
-// Runner works plans off. The zero value deletes nothing useful: BatchTarget
-// and BatchMaxRows must be set.
+// Runner works plans off. BatchTarget and BatchMaxRows must be set.
 type Runner struct {
 	Log          *slog.Logger
 	BatchTarget  time.Duration   // how long one batch should take
 	BatchMaxRows int             // rows of one batch, at most
+	Workers      int             // how many batches are in work at once; 0 is 1
 	Deadline     time.Time       // when the time budget is spent; zero: never
 	MaxRows      int64           // the row budget, over all plans; 0: none
-	Stop         <-chan struct{} // closed: end after the current batch
-	Progress     func(Progress)  // may be nil
+	Stop         <-chan struct{} // closed: end after the current batches
+	Progress     func(Progress)  // called by one worker at a time; may be nil
 
 	deleted int64 // over all plans
 }
 
 // Run deletes what the plan covers and verifies that nothing is left. The
-// result is valid whatever happens. A cancelled ctx abandons the batch in
-// work; to let it finish, close Stop.
+// result is valid whatever happens. A cancelled ctx abandons the batches in
+// work; to let them finish, close Stop.
 func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 	started := time.Now()
-	p := &policyRun{
-		Runner: r, plan: plan, db: db,
-		pacer: newPacer(r.BatchTarget, r.BatchMaxRows),
-	}
+	p := &policyRun{Runner: r, plan: plan, db: db, pacer: newPacer(r.BatchTarget, r.BatchMaxRows)}
 	p.result.Describe(plan)
-
 	reason, err := p.work(ctx)
 	if rows := db.Unconfirmed(); rows > 0 {
 		p.addDeleted(-rows)
-		err = errors.Join(err, Errorf(Incomplete, "the next run counts and deletes what came back",
-			"%s deleted besides, not known to be durable and not counted", Plural(rows, "row was", "rows were")))
+		besides := Plural(rows, "row was", "rows were") + " deleted besides, not known to be durable and not counted"
+		if err == nil {
+			err = Errorf(Incomplete, "the next run deletes what came back", "%s", besides)
+		} else {
+			err = fmt.Errorf("%w; %s", err, besides)
+		}
 	}
 	p.result.StopReason, p.result.Err = reason, err
 	p.result.Duration = time.Since(started)
@@ -87,23 +81,25 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 // policyRun is one plan being worked off.
 type policyRun struct {
 	*Runner
-	plan   Plan
-	db     Database
-	pacer  *pacer
-	result PolicyResult
+	plan Plan
+	db   Database
 
-	redo   []Piece // lost in a crash, to be deleted again
-	locked []Piece // rows of them were locked
+	reporting sync.Mutex // one Progress at a time
+
+	mu       sync.Mutex // guards all below, and Runner.deleted
+	pacer    *pacer
+	result   PolicyResult
+	reserved int64   // rows that batches in work may delete
+	redo     []Piece // lost in a crash, to be deleted again
+	locked   []Piece // rows of them were locked
 }
 
 // work goes over the table until nothing expired is found, then verifies.
 func (p *policyRun) work(ctx context.Context) (StopReason, error) {
+	var lastBacklog int64
 	for pass := 1; ; pass++ {
-		before := p.result.Deleted
+		before, batches := p.result.Deleted, p.result.Batches
 		stop, err := p.pass(ctx)
-		if err != nil && p.interrupted(ctx, err) {
-			return Interrupted, nil
-		}
 		if err != nil {
 			return Failed, err
 		}
@@ -111,25 +107,27 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			return stop, p.countRest(ctx, stop)
 		}
 		p.report(Progress{Phase: Verifying})
-		if err := p.count(ctx); err != nil && p.interrupted(ctx, err) {
-			return Interrupted, nil
-		} else if err != nil {
-			return Failed, fmt.Errorf("verify that nothing expired is left: %w", err)
+		if err := p.count(ctx); err != nil {
+			stop, err := p.ended(ctx, fmt.Errorf("verify that nothing expired is left: %w", err))
+			if err != nil {
+				stop = Failed
+			}
+			return stop, err
 		}
 		backlog := *p.result.Backlog
-		p.result.Locked = min(p.result.Locked, backlog)
 		if backlog == p.result.Locked || pass == maxPasses {
 			return Exhausted, nil
 		}
 		// What a whole pass did not reduce, though nobody holds it locked, the
 		// database will not delete: a trigger swallows it.
-		if p.result.Deleted == before && pass > 1 {
+		if pass > 1 && p.result.Batches > batches && p.result.Deleted == before && backlog == lastBacklog {
 			p.result.Refused = backlog - p.result.Locked
 			return Exhausted, Errorf(NeedsPerson,
 				"look for a BEFORE DELETE trigger that returns NULL, or a rule ON DELETE",
 				"%s left: the server accepts the deletion and does not carry it out",
 				Plural(p.result.Refused, "expired row is", "expired rows are"))
 		}
+		lastBacklog = backlog
 	}
 }
 
@@ -137,139 +135,56 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 // what a crash brought back. It ends with everything durable.
 func (p *policyRun) pass(ctx context.Context) (StopReason, error) {
 	p.locked, p.result.Locked = nil, 0
-	for _, leaf := range p.plan.Leaves {
-		if stop, err := p.leaf(ctx, p.db.Cut(leaf)); stop != "" || err != nil {
-			return stop, p.flush(ctx, err)
-		}
+	p.result.Backlog, p.result.Held = nil, nil
+	stop, err := p.workers(ctx, &queue{run: p, leaves: p.plan.Leaves})
+	if stop == "" && err == nil && len(p.locked) > 0 {
+		again := &queue{run: p, pieces: p.locked}
+		p.locked, p.result.Locked = nil, 0 // counted anew: some were unlocked since
+		stop, err = p.workers(ctx, again)
 	}
-	locked := p.locked
-	p.locked, p.result.Locked = nil, 0 // counted anew: some were unlocked since
-	for _, piece := range locked {
-		if stop := p.stopReason(); stop != "" {
-			return stop, p.flush(ctx, nil)
-		}
-		if err := p.delete(ctx, piece, p.pacer.rows); err != nil {
-			return "", p.flush(ctx, err)
-		}
-	}
-	return "", p.flush(ctx, nil)
-}
-
-// leaf deletes one leaf, batch by batch.
-func (p *policyRun) leaf(ctx context.Context, cutter Cutter) (StopReason, error) {
 	for {
-		if stop := p.stopReason(); stop != "" {
-			return stop, nil
+		if flushErr := p.flush(ctx); flushErr != nil {
+			end, flushErr := p.ended(ctx, flushErr)
+			stop, err = end, errors.Join(err, flushErr)
 		}
-		rows := p.pacer.rows
-		if p.MaxRows > 0 {
-			rows = int(min(int64(rows), p.MaxRows-p.Runner.deleted))
-		}
-		var piece Piece
-		started := time.Now()
-		if len(p.redo) > 0 {
-			piece, p.redo = p.redo[0], p.redo[1:]
-		} else {
-			err := p.retry(ctx, func() (err error) {
-				piece, err = cutter.Next(ctx, rows)
-				return err
-			})
-			if err != nil {
-				return "", err
-			}
-		}
-		if piece == nil && len(p.redo) == 0 {
-			return "", nil
-		}
-		if piece == nil {
-			continue
-		}
-		if err := p.delete(ctx, piece, rows); err != nil {
+		if err != nil {
 			return "", err
 		}
-		p.pacer.observe(rows, time.Since(started))
+		if stop != "" || len(p.redo) == 0 {
+			return stop, nil
+		}
+		stop, err = p.workers(ctx, &queue{run: p})
 	}
 }
 
-// delete runs one batch. A piece with locked rows is remembered for later.
-func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
-	var batch Batch
-	started := time.Now()
-	err := p.retry(ctx, func() (err error) {
-		batch, err = piece.Delete(ctx)
-		if errors.Is(err, ErrLocked) {
-			batch, err = piece.DeleteUnlocked(ctx)
-		}
-		return err
-	})
+// flush makes all batches durable. A run that is to end at once still gets a
+// moment for it: what was deleted should be counted.
+func (p *policyRun) flush(ctx context.Context) error {
+	flush := func(ctx context.Context) error {
+		return p.retry(ctx, p.interrupted, func() error { return p.db.Flush(ctx) })
+	}
+	var err error
+	if ctx.Err() == nil {
+		err = flush(ctx)
+	}
+	if ctx.Err() != nil {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+		defer cancel()
+		err = flush(limited)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("flush: %w", err)
 	}
-	took := time.Since(started)
-	p.addDeleted(batch.Deleted)
-	p.result.Batches++
-	if batch.Locked > 0 {
-		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
-		p.locked = append(p.locked, piece)
-		p.result.Locked += batch.Locked
-	}
-	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", took.Milliseconds())
-	p.report(Progress{Phase: Deleting, Rows: rows, Took: took})
 	return nil
 }
 
-// retry repeats f while what it fails with is worth another try.
-func (p *policyRun) retry(ctx context.Context, f func() error) error {
-	backoff := firstBackoff
-	for attempt := 1; ; attempt++ {
-		err := f()
-		if lost, ok := errors.AsType[*LostError](err); ok {
-			p.event(slog.LevelWarn, EventRetry, "error", lost)
-			p.redo = append(p.redo, lost.Pieces...)
-			p.addDeleted(-lost.Rows)
-			p.result.Batches -= int64(len(lost.Pieces))
-			p.result.Retries++
-			continue
-		}
-		transient, ok := errors.AsType[*TransientError](err)
-		if !ok || attempt == maxAttempts || p.stopReason() == Interrupted {
-			return err
-		}
-		p.result.Retries++
-		p.event(slog.LevelInfo, EventRetry, "attempt", attempt, "error", transient)
-		if err := sleep(ctx, jitter(backoff)); err != nil {
-			return err
-		}
-		backoff = min(2*backoff, maxBackoff)
-	}
-}
-
-// flush makes all batches durable, also after err. Batches that turn out to be
-// lost are deleted again first.
-func (p *policyRun) flush(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
-		defer cancel()
-	}
-	for {
-		if flushErr := p.retry(ctx, func() error { return p.db.Flush(ctx) }); flushErr != nil {
-			return errors.Join(err, fmt.Errorf("flush: %w", flushErr))
-		}
-		if err != nil || len(p.redo) == 0 {
-			return err
-		}
-		piece := p.redo[0]
-		p.redo = p.redo[1:]
-		err = p.delete(ctx, piece, p.pacer.rows)
-	}
-}
-
+// count counts what is expired now, into the result.
 func (p *policyRun) count(ctx context.Context) error {
-	return p.retry(ctx, func() error {
+	return p.retry(ctx, p.interrupted, func() error {
 		counts, err := p.db.Count(ctx)
 		if err == nil {
 			p.result.Backlog, p.result.Held = &counts.Backlog, &counts.Held
+			p.result.Locked = min(p.result.Locked, counts.Backlog)
 		}
 		return err
 	})
@@ -289,13 +204,28 @@ func (p *policyRun) countRest(ctx context.Context, stop StopReason) error {
 	return nil
 }
 
+// ended tells whether err is a failure, or just how the end of the run came
+// about: a batch that is not tried again because a budget is spent. It is asked
+// where the error comes up, for what ends one worker must not excuse another.
+func (p *policyRun) ended(ctx context.Context, err error) (StopReason, error) {
+	if ctx.Err() != nil {
+		return Interrupted, nil
+	}
+	if _, transient := errors.AsType[*TransientError](err); transient {
+		if stop := p.stopReason(); stop != "" {
+			return stop, nil
+		}
+	}
+	return "", err
+}
+
 // stopReason tells why no further batch may be started, or "".
 func (p *policyRun) stopReason() StopReason {
-	select {
-	case <-p.Stop:
-		return Interrupted
-	default:
+	if stop := p.interrupted(); stop != "" {
+		return stop
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case p.MaxRows > 0 && p.Runner.deleted >= p.MaxRows:
 		return RowBudget
@@ -305,14 +235,14 @@ func (p *policyRun) stopReason() StopReason {
 	return ""
 }
 
-// interrupted tells whether err is the consequence of an interruption rather
-// than a failure of its own.
-func (p *policyRun) interrupted(ctx context.Context, err error) bool {
-	if ctx.Err() != nil {
-		return true
+// interrupted is the stop reason of what must go on after a budget is spent.
+func (p *policyRun) interrupted() StopReason {
+	select {
+	case <-p.Stop:
+		return Interrupted
+	default:
+		return ""
 	}
-	_, transient := errors.AsType[*TransientError](err)
-	return transient && p.stopReason() == Interrupted
 }
 
 func (p *policyRun) addDeleted(n int64) {
@@ -331,9 +261,13 @@ func (p *policyRun) report(progress Progress) {
 	if p.Progress == nil {
 		return
 	}
+	p.reporting.Lock()
+	defer p.reporting.Unlock()
+	p.mu.Lock()
 	progress.Policy = p.plan.Policy.Name
 	progress.Deleted = p.result.Deleted
 	progress.Batches = p.result.Batches
 	progress.Expected = p.plan.Expired()
+	p.mu.Unlock()
 	p.Progress(progress)
 }

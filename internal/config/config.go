@@ -41,6 +41,7 @@ type Config struct {
 	Database Database
 	Policies []cleanup.Policy // at least one; the names are unique
 	Batch    Batch
+	Workers  int // batches that are in work at once, each on a connection of its own. Default 1
 	Guard    Guard
 	Limits   Limits
 	Log      Log

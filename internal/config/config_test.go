@@ -50,9 +50,10 @@ func defaults() *Config {
 			Name: "messages", Table: "messages", Column: "expires_at",
 			TimeZone: "UTC", Unit: cleanup.Seconds, Strategy: cleanup.Auto,
 		}},
-		Batch: Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
-		Guard: Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
-		Log:   Log{Level: slog.LevelInfo, Format: "auto"},
+		Batch:   Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
+		Workers: 1,
+		Guard:   Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
+		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -95,7 +96,12 @@ func asYAML(c *Config) string {
 	var b strings.Builder
 	section := ""
 	for _, v := range c.Values() {
-		path, name, _ := strings.Cut(v.Key, ".")
+		path, name, below := strings.Cut(v.Key, ".")
+		if !below {
+			section = ""
+			fmt.Fprintf(&b, "%s: %s\n", v.Key, scalar(v))
+			continue
+		}
 		indent := "  "
 		if path != section {
 			section = path
@@ -117,6 +123,7 @@ var samples = map[string][3]string{
 	"database.wait":            {"0s", "2m", "3m"},
 	"batch.target":             {"1ms", "1m", "3ms"},
 	"batch.max_rows":           {"1", "10000000", "3"},
+	"workers":                  {"2", "64", "1"},
 	"guard.max_clock_skew":     {"1s", "2s", "1d"},
 	"guard.max_rows":           {"1", "2", "9223372036854775807"},
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},
@@ -139,10 +146,14 @@ func TestPrecedenceOfEveryScalarKey(t *testing.T) {
 		}
 		t.Run(k.path, func(t *testing.T) {
 			t.Parallel()
-			section, name, _ := strings.Cut(k.path, ".")
-			file := write(t, "config.yaml", fmt.Sprintf("%s:\n  %s: %s\n", section, name, sample[0]))
-			variable := "MESSAGE_CLEANUP_" + strings.ToUpper(section+"_"+name)
-			flag := "--" + strings.ReplaceAll(section+"-"+name, "_", "-")
+			section, name, below := strings.Cut(k.path, ".")
+			text := fmt.Sprintf("%s:\n  %s: %s\n", section, name, sample[0])
+			if !below {
+				text = fmt.Sprintf("%s: %s\n", section, sample[0])
+			}
+			file := write(t, "config.yaml", text)
+			variable := "MESSAGE_CLEANUP_" + strings.ToUpper(strings.ReplaceAll(k.path, ".", "_"))
+			flag := "--" + strings.NewReplacer("_", "-", ".", "-").Replace(k.path)
 			for given := range 8 { // every subset of file, environment, flag
 				var o Options
 				want := Value{k.path, initial(t, k.path), "default"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,7 +65,12 @@ func (p *piece) parameters() []string {
 // for the disk. The transaction id is taken before the rows are touched.
 const batchSettings = `
 SELECT set_config('synchronous_commit', 'off', true),
-       pg_current_xact_id(), pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()`
+       pg_current_xact_id(), pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(),
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+
+// batchEnd is the server's clock after the DELETE. The time between is what
+// sizes follow: the way to the server and back is nobody's burden.
+const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 // batchTimeout ends a batch that goes far beyond any target.
 const batchTimeout = time.Minute
@@ -104,63 +110,83 @@ func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
 // known.
 func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch, error) {
 	db := p.table.db
-	conn, err := db.acquire(ctx)
+	s, err := db.borrow(ctx)
 	if err != nil {
 		return cleanup.Batch{}, err
 	}
-	results, err := exec(ctx, conn, append([]statement{
+	defer db.giveBack(s)
+	if err := db.ready(ctx, s); err != nil {
+		return cleanup.Batch{}, err
+	}
+	if err := db.fates.takeLost(); err != nil {
+		return cleanup.Batch{}, err
+	}
+	pipeline := append([]statement{
 		{sql: begin},
 		{settings, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
 		{sql: batchSettings},
-	}, statements...)...)
+	}, statements...)
+	results, err := exec(ctx, s.conn, append(pipeline, statement{sql: batchEnd})...)
 	if err != nil {
 		return cleanup.Batch{}, classify(err)
 	}
-	ids := results[2].rows[0]
-	t := &transaction{xid: ids[1], began: ids[2], piece: p, rows: results[3].affected}
-	batch := cleanup.Batch{Deleted: t.rows}
+	start, deleted, end := results[2].rows[0], results[3].affected, results[len(results)-1].rows
+	batch := cleanup.Batch{Deleted: deleted}
 	if len(statements) > 1 {
 		if batch.Locked, err = integer(results[4].rows); err != nil {
 			return cleanup.Batch{}, err
 		}
 	}
-	if err := db.began(t.began, ids[3]); err != nil {
+	if batch.Took, err = between(start[4], end); err != nil {
 		return cleanup.Batch{}, err
 	}
-	if err := db.commit(ctx, conn, t); err != nil {
+	if err := db.fates.begin(s, start[2], start[3]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t.reported = true
+	t := &transaction{session: s, replayed: s.replayed, xid: start[1], began: start[2], piece: p, rows: deleted}
+	if err := db.commit(ctx, t); err != nil {
+		return cleanup.Batch{}, err
+	}
 	return batch, nil
 }
 
+// between returns the time from one reading of the server's clock to another,
+// in microseconds; a clock that was set back gives 0.
+func between(start string, end [][]string) (time.Duration, error) {
+	from, err := strconv.ParseInt(start, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	to, err := integer(end)
+	return max(0, time.Duration(to-from)*time.Microsecond), err
+}
+
 // commit commits t and returns nil only if the server did.
-func (db *DB) commit(ctx context.Context, conn *pgconn.PgConn, t *transaction) error {
-	db.unsettled = append(db.unsettled, t)
+func (db *DB) commit(ctx context.Context, t *transaction) error {
+	db.fates.add(t)
 	// The answer is waited for even when the run is to end at once: it is near.
 	ctx = context.WithoutCancel(ctx)
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
+	conn := t.session.conn
 	answers, err := conn.Exec(limited, commit).ReadAll()
-	if err == nil && answers[0].CommandTag.String() == "COMMIT" {
+	if err == nil && answers[0].CommandTag.String() == "COMMIT" && db.fates.report(t) {
 		return nil
 	}
 	if err == nil {
 		err = errors.New("the server rolled back instead of committing")
 	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectionLoss(server.Code) || !conn.IsClosed() {
-		db.forget(t)
+		db.fates.remove(t)
 		rollback(ctx, conn)
 		return classify(err)
 	}
 	// The answer is lost: connecting again settles t's fate.
-	if _, settleErr := db.acquire(ctx); settleErr != nil {
-		return fmt.Errorf("the answer to a COMMIT was lost (%w): %w", err, settleErr)
+	if settleErr := db.ready(ctx, t.session); settleErr != nil {
+		return fmt.Errorf("the answer to a COMMIT was lost (%v): %w", err, settleErr)
 	}
-	for _, kept := range db.unsettled {
-		if kept == t {
-			return nil
-		}
+	if db.fates.report(t) {
+		return nil
 	}
 	return &cleanup.TransientError{Err: fmt.Errorf("the connection was lost before the batch was committed: %w", err)}
 }

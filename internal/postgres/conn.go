@@ -38,26 +38,35 @@ type Options struct {
 	Wait time.Duration
 	// LockTimeout is how long a batch waits for rows that others hold locked.
 	LockTimeout time.Duration
+	// Workers is how many batches may be in work at once; 0 is 1.
+	Workers int
 
 	Log     *slog.Logger
 	Stop    <-chan struct{} // closed: do not wait any longer
 	Waiting func(cause error, next time.Duration)
 }
 
-// DB is one database. It has one connection that deletes, one that reads, so
-// that it can look ahead meanwhile, and one that holds the lock. It reconnects
-// by itself.
+// DB is one database. It has a connection for each worker that deletes, one that
+// reads, so that it can look ahead meanwhile, and one that holds the lock. It
+// reconnects by itself.
 type DB struct {
-	opts   Options
-	config *pgconn.Config
-	conn   *pgconn.PgConn // deletes; nil or closed: to be connected at next use
-	lock   *lock          // nil: none is held
+	opts     Options
+	config   *pgconn.Config
+	sessions chan *session // those that no worker uses
+
+	locks sync.Mutex
+	lock  *lock // nil: none is held; guarded by locks
 
 	readers sync.Mutex
 	reader  *pgconn.PgConn // reads; guarded by readers
 
-	unsettled []*transaction // committed, but not known to be durable, oldest first
-	replayed  string         // what the server said of its last recovery when conn began
+	fates fates
+}
+
+// session is a connection that deletes. One worker at a time uses it.
+type session struct {
+	conn     *pgconn.PgConn // nil or closed: to be connected at next use
+	replayed string         // what the server said of its last recovery when conn began
 }
 
 // Open connects to the database, waiting for it as long as the options say.
@@ -80,20 +89,26 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 5 * time.Second}
 	}
-	db := &DB{opts: opts, config: config}
+	db := &DB{opts: opts, config: config, sessions: make(chan *session, max(1, opts.Workers))}
+	for range cap(db.sessions) {
+		db.sessions <- &session{}
+	}
 	if db.reader, err = db.connect(ctx); err != nil {
 		return nil, err
 	}
 	return db, nil
 }
 
-// Close ends all connections. What was not flushed is not confirmed.
+// Close ends all connections. No batch may be in work. What was not flushed is
+// not confirmed.
 func (db *DB) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	db.Unlock(ctx)
-	if db.conn != nil {
-		_ = db.conn.Close(ctx)
+	for range cap(db.sessions) {
+		if s := <-db.sessions; s.conn != nil {
+			_ = s.conn.Close(ctx)
+		}
 	}
 	db.readers.Lock()
 	defer db.readers.Unlock()
@@ -106,34 +121,41 @@ func (db *DB) Address() string {
 	return fmt.Sprintf("database %s at %s as %s", db.config.Database, host, db.config.User)
 }
 
-// acquire returns the connection that deletes, made anew when it was lost. After a loss it
-// first finds out which transactions the server kept: a *cleanup.LostError
-// says that some are gone.
-func (db *DB) acquire(ctx context.Context) (*pgconn.PgConn, error) {
-	if db.conn != nil && !db.conn.IsClosed() {
-		return db.conn, nil
+// borrow takes a session for one transaction.
+func (db *DB) borrow(ctx context.Context) (*session, error) {
+	select {
+	case s := <-db.sessions:
+		return s, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	reconnected := db.conn != nil
+}
+
+func (db *DB) giveBack(s *session) { db.sessions <- s }
+
+// ready connects a session that has lost its connection, or never had one, and
+// finds out which transactions the server kept.
+func (db *DB) ready(ctx context.Context, s *session) error {
+	if s.conn != nil && !s.conn.IsClosed() {
+		return nil
+	}
 	conn, err := db.connect(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if reconnected {
-		if err := db.relock(ctx); err != nil {
-			_ = conn.Close(ctx)
-			return nil, err
-		}
+	if s.conn != nil {
+		err = db.relock(ctx)
 	}
-	lost, err := db.settle(ctx, conn)
+	var replayed string
+	if err == nil {
+		replayed, err = db.fates.settle(ctx, conn, s)
+	}
 	if err != nil {
 		_ = conn.Close(ctx)
-		return nil, err
+		return err
 	}
-	db.conn = conn
-	if lost != nil {
-		return nil, lost
-	}
-	return conn, nil
+	s.conn, s.replayed = conn, replayed
+	return nil
 }
 
 const (
@@ -261,6 +283,7 @@ SELECT set_config('datestyle', 'ISO, YMD', true),
        set_config('timezone', 'UTC', true),
        set_config('extra_float_digits', '1', true),
        set_config('row_security', 'off', true),
+       set_config('jit', 'off', true),
        set_config('lock_timeout', $1, true),
        set_config('statement_timeout', $2, true),
        set_config('idle_in_transaction_session_timeout', '10s', true)`

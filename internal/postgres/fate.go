@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,11 +17,21 @@ import (
 // a connection breaks, the answer to a COMMIT may be lost. Both are settled here
 // by asking the server; nothing is guessed and nothing counted twice.
 
+// fates keeps the transactions that are not known to be durable. They are few:
+// the server writes its log to disk several times a second.
+type fates struct {
+	mu        sync.Mutex
+	unsettled []*transaction // oldest first
+	lost      []*transaction // reported, but lost in a crash, and nobody was told yet
+}
+
 // transaction is a batch for whose commit the server was asked.
 type transaction struct {
-	xid   string // pg_current_xact_id()
-	began string // the WAL position when it began, a pg_lsn
-	ended string // a WAL position behind its commit, "" while none is known
+	session  *session
+	replayed string // the session's, when it began
+	xid      string // pg_current_xact_id()
+	began    string // the WAL position when it began, a pg_lsn
+	ended    uint64 // a WAL position behind its commit, 0 while none is known
 
 	piece    *piece
 	rows     int64
@@ -44,42 +55,58 @@ const replayedQuery = "SELECT pg_last_wal_replay_lsn()"
 // has to notice that nobody listens any more.
 const fateLimit = 30 * time.Second
 
-// settle finds out, on a new connection, which of the unsettled transactions
-// the server kept, and forgets the others. Of those, the ones that were
-// reported come back as a LostError.
-func (db *DB) settle(ctx context.Context, conn *pgconn.PgConn) (*cleanup.LostError, error) {
-	var lost *cleanup.LostError
-	var kept []*transaction
-	for _, t := range db.unsettled {
-		committed, err := db.fate(ctx, conn, t)
-		if err != nil {
-			return nil, err
-		}
-		if committed {
-			kept = append(kept, t)
-			continue
-		}
-		if t.reported {
-			if lost == nil {
-				lost = &cleanup.LostError{}
-			}
-			lost.Pieces = append(lost.Pieces, t.piece)
-			lost.Rows += t.rows
-		}
-	}
+// settle finds out, on a new connection for s, which transactions the server
+// kept, and forgets the others. It asks about those of s, and after a crash
+// about everybody's. replayed is what the server says of its last recovery.
+func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (replayed string, err error) {
 	results, err := exec(ctx, conn, statement{sql: replayedQuery})
 	if err != nil {
-		return nil, classify(err)
+		return "", classify(err)
 	}
-	db.unsettled = kept
-	db.replayed = results[0].rows[0][0]
-	return lost, nil
+	replayed = results[0].rows[0][0]
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var kept, lost []*transaction
+	for _, t := range f.unsettled {
+		if t.session != s && t.replayed == replayed {
+			kept = append(kept, t) // it has a connection that lives, and there was no crash
+			continue
+		}
+		committed, err := t.fate(ctx, conn)
+		switch {
+		case err != nil:
+			return "", err
+		case committed:
+			kept = append(kept, t)
+		case t.reported:
+			lost = append(lost, t)
+		}
+	}
+	f.unsettled, f.lost = kept, append(f.lost, lost...)
+	return replayed, nil
+}
+
+// takeLost returns a *cleanup.LostError once for every batch that was lost.
+func (f *fates) takeLost() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.lost) == 0 {
+		return nil
+	}
+	lost := &cleanup.LostError{}
+	for _, t := range f.lost {
+		lost.Pieces = append(lost.Pieces, t.piece)
+		lost.Rows += t.rows
+	}
+	f.lost = nil
+	return lost
 }
 
 // fate tells whether the server kept a transaction.
-func (db *DB) fate(ctx context.Context, conn *pgconn.PgConn, t *transaction) (committed bool, err error) {
+func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn) (committed bool, err error) {
 	for deadline := time.Now().Add(fateLimit); ; {
-		results, err := exec(ctx, conn, statement{fateQuery, []string{db.replayed, t.began, t.xid}})
+		results, err := exec(ctx, conn, statement{fateQuery, []string{t.replayed, t.began, t.xid}})
 		if SQLState(err) == invalidParameter { // an xid that was not given out yet
 			return false, nil
 		}
@@ -107,23 +134,75 @@ func (db *DB) fate(ctx context.Context, conn *pgconn.PgConn, t *transaction) (co
 	}
 }
 
-// began notes that a new transaction began at a WAL position, when everything
-// up to flushed was on disk: earlier transactions had ended by then.
-func (db *DB) began(at, flushed string) error {
-	position, err := parseLSN(flushed)
+// begin notes that a session began a new transaction at a WAL position, when
+// everything up to flushed was on disk: its earlier ones had ended by then.
+func (f *fates) begin(s *session, at, flushed string) error {
+	position, err := parseLSN(at)
 	if err != nil {
 		return err
 	}
-	for _, t := range db.unsettled {
-		if t.ended == "" {
-			t.ended = at
+	durable, err := parseLSN(flushed)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.unsettled {
+		if t.session == s && t.ended == 0 {
+			t.ended = position
 		}
 	}
-	db.unsettled = slices.DeleteFunc(db.unsettled, func(t *transaction) bool {
-		ended, parseErr := parseLSN(t.ended)
-		return parseErr == nil && ended <= position
+	f.unsettled = slices.DeleteFunc(f.unsettled, func(t *transaction) bool {
+		return t.ended > 0 && t.ended <= durable
 	})
 	return nil
+}
+
+func (f *fates) add(t *transaction) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unsettled = append(f.unsettled, t)
+}
+
+// remove forgets t, which was rolled back.
+func (f *fates) remove(t *transaction) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unsettled = slices.DeleteFunc(f.unsettled, func(u *transaction) bool { return u == t })
+}
+
+// report marks t as counted by the runner, unless it turned out to be lost.
+func (f *fates) report(t *transaction) (kept bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.reported = slices.Contains(f.unsettled, t)
+	return t.reported
+}
+
+// clear forgets everything: it is durable.
+func (f *fates) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unsettled = nil
+}
+
+func (f *fates) empty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.unsettled) == 0 && len(f.lost) == 0
+}
+
+// unconfirmed counts the rows that were reported and are not known to be
+// durable.
+func (f *fates) unconfirmed() (rows int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range slices.Concat(f.unsettled, f.lost) {
+		if t.reported {
+			rows += t.rows
+		}
+	}
+	return rows
 }
 
 // parseLSN reads a pg_lsn in its text form: two 32-bit halves in hexadecimal.
@@ -133,10 +212,6 @@ func parseLSN(s string) (uint64, error) {
 		return 0, fmt.Errorf("WAL position %q: %w", s, err)
 	}
 	return uint64(high)<<32 | uint64(low), nil
-}
-
-func (db *DB) forget(t *transaction) {
-	db.unsettled = slices.DeleteFunc(db.unsettled, func(u *transaction) bool { return u == t })
 }
 
 // flushSettings turns a synchronous_commit that would not wait into one that
@@ -151,33 +226,32 @@ SELECT set_config('synchronous_commit',
 // src/backend/access/transam/xact.c).
 const flushMessage = "SELECT pg_logical_emit_message(true, 'message-cleanup', 'flush')"
 
+var flushStatements = []statement{{sql: begin}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
+
 // Flush makes all batches so far durable, on a standby too where
-// synchronous_commit asks for it.
+// synchronous_commit asks for it. No batch may be in work.
 func (db *DB) Flush(ctx context.Context) error {
-	if len(db.unsettled) == 0 {
-		return nil
-	}
-	conn, err := db.acquire(ctx)
+	s, err := db.borrow(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = exec(ctx, conn,
-		statement{sql: begin}, statement{sql: flushSettings}, statement{sql: flushMessage}, statement{sql: commit})
-	if err != nil {
+	defer db.giveBack(s)
+	if db.fates.empty() {
+		return nil
+	}
+	if err := db.ready(ctx, s); err != nil {
+		return err
+	}
+	if err := db.fates.takeLost(); err != nil {
+		return err
+	}
+	if _, err := exec(ctx, s.conn, flushStatements...); err != nil {
 		return classify(err)
 	}
-	db.unsettled = nil
+	db.fates.clear()
 	return nil
 }
 
 // Unconfirmed returns the rows of batches that were reported and are not known
 // to be durable. A run that ended well has none.
-func (db *DB) Unconfirmed() int64 {
-	var rows int64
-	for _, t := range db.unsettled {
-		if t.reported {
-			rows += t.rows
-		}
-	}
-	return rows
-}
+func (db *DB) Unconfirmed() int64 { return db.fates.unconfirmed() }

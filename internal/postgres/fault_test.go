@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +18,12 @@ import (
 )
 
 func TestServerCrashInMidRunLosesNoCount(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		t.Run(fmt.Sprint(workers), func(t *testing.T) { crashInMidRun(t, workers) })
+	}
+}
+
+func crashInMidRun(t *testing.T, workers int) {
 	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
 		// The WAL writer sleeps, so that the crash takes back acknowledged
 		// batches for sure.
@@ -26,6 +33,7 @@ func TestServerCrashInMidRunLosesNoCount(t *testing.T) {
 
 		s := newSetup(t, url)
 		s.policy.Strategy = strategy
+		s.runner.Workers = workers
 		events := &bytes.Buffer{}
 		s.runner.Log = slog.New(slog.NewTextHandler(events, nil))
 		crashes := 0

@@ -22,6 +22,10 @@ type heapCutter struct {
 	args   []string
 }
 
+func newHeapCutter(t *Table, leaf cleanup.LeafPlan) *heapCutter {
+	return &heapCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+}
+
 // Next implements cleanup.Cutter.
 func (c *heapCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error) {
 	piece, err := c.next(ctx, rows)
@@ -43,12 +47,15 @@ func (c *heapCutter) next(ctx context.Context, rows int) (*piece, error) {
 	p := &piece{table: c.table, leaf: c.name, byTID: true}
 	n := len(c.args) + 2
 	p.bounds = []string{fmt.Sprintf("ctid >= $%d::tid AND ctid < $%d::tid", n, n+1)}
-	p.args = append(append(p.args, c.args...), fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", c.block))
+	p.args = append(append(p.args, c.args...), tid(from), tid(c.block))
 	if c.within != "" {
 		p.bounds = append(p.bounds, "("+c.within+") IS TRUE")
 	}
 	return p, nil
 }
+
+// tid is the place before the first row of a block.
+func tid(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 
 // measure fixes the end of the last range. Rows that come behind it later are
 // found by the verification.

@@ -22,6 +22,24 @@ type indexCutter struct {
 	tie   *heapCutter
 	done  bool
 	ahead chan boundary // the end of the next window, being looked for; nil: not yet
+
+	follower *follower // nil: with several workers there is no processor to spare
+}
+
+func newIndexCutter(t *Table, leaf cleanup.LeafPlan) *indexCutter {
+	c := &indexCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+	if cap(t.db.sessions) > 1 {
+		return c
+	}
+	e := t.expiry
+	c.follower = &follower{db: t.db, read: func(from, to string) statement {
+		sql := "SELECT count(*) FROM ONLY " + c.name + " WHERE " + e.column + " < $1::" + e.cast
+		if from == "" {
+			return statement{sql, []string{to}}
+		}
+		return statement{sql + " AND " + e.column + " >= $2::" + e.cast, []string{to, from}}
+	}}
+	return c
 }
 
 // boundary is the end of a window.
@@ -51,10 +69,10 @@ func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error)
 	if high.found && high.value == c.low && !c.past {
 		return c.cutTie(ctx, rows)
 	}
-	piece := c.window(high.value, high.found)
+	piece, begin := c.window(high.value, high.found), c.low
 	c.low, c.past, c.done = high.value, false, !high.found
 	if !c.done {
-		c.prefetch(ctx, rows)
+		c.prefetch(ctx, rows, begin)
 	}
 	return piece, nil
 }
@@ -72,17 +90,28 @@ func (c *indexCutter) boundary(ctx context.Context, rows int) boundary {
 	return c.lookAhead(ctx, rows)
 }
 
-// prefetch looks for the end of the next window while others work.
-func (c *indexCutter) prefetch(ctx context.Context, rows int) {
+// prefetch looks for the end of the next window while the current one, which
+// begins at begin, is deleted, and then follows up to there.
+func (c *indexCutter) prefetch(ctx context.Context, rows int, begin string) {
 	ahead := make(chan boundary, 1)
 	c.ahead = ahead
-	next := *c // Next changes c only after it has received
-	go func() { ahead <- next.lookAhead(ctx, rows) }()
+	sql, args := c.lookAheadSQL(rows) // before c changes
+	go func() {
+		ahead <- c.runLookAhead(ctx, rows, sql, args)
+		if c.follower != nil && begin != "" {
+			c.follower.follow(ctx, begin)
+		}
+	}()
 }
 
 // lookAhead finds the value that lies rows entries ahead, by an index-only
 // scan as far as the visibility map allows.
 func (c *indexCutter) lookAhead(ctx context.Context, rows int) boundary {
+	sql, args := c.lookAheadSQL(rows)
+	return c.runLookAhead(ctx, rows, sql, args)
+}
+
+func (c *indexCutter) lookAheadSQL(rows int) (string, []string) {
 	e := c.table.expiry
 	sql := "SELECT " + e.column + " FROM ONLY " + c.name + " WHERE " + e.expired()
 	args := []string{e.bound, strconv.Itoa(rows)}
@@ -90,7 +119,10 @@ func (c *indexCutter) lookAhead(ctx context.Context, rows int) boundary {
 		sql += " AND " + c.above("$3")
 		args = append(args, c.low)
 	}
-	sql += " ORDER BY " + e.column + " OFFSET $2::bigint LIMIT 1"
+	return sql + " ORDER BY " + e.column + " OFFSET $2::bigint LIMIT 1", args
+}
+
+func (c *indexCutter) runLookAhead(ctx context.Context, rows int, sql string, args []string) boundary {
 	answer, err := c.table.db.query(ctx, sql, args...)
 	if err != nil || len(answer) == 0 {
 		return boundary{rows: rows, err: err}

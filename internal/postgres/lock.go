@@ -59,6 +59,8 @@ func (db *DB) Lock(ctx context.Context, policy, table string, pooled bool) error
 		_ = conn.Close(ctx)
 		return err
 	}
+	db.locks.Lock()
+	defer db.locks.Unlock()
 	db.lock = l
 	return nil
 }
@@ -88,6 +90,8 @@ func (l *lock) take(ctx context.Context) error {
 // relock takes a held lock again after the server was lost, if the lock's
 // connection went down with it.
 func (db *DB) relock(ctx context.Context) error {
+	db.locks.Lock()
+	defer db.locks.Unlock()
 	if db.lock == nil {
 		return nil
 	}
@@ -104,6 +108,8 @@ func (db *DB) relock(ctx context.Context) error {
 
 // Unlock gives the lock back, if one is held.
 func (db *DB) Unlock(ctx context.Context) {
+	db.locks.Lock()
+	defer db.locks.Unlock()
 	if db.lock != nil {
 		_ = db.lock.conn.Close(ctx)
 		db.lock = nil

@@ -2,15 +2,18 @@ package postgres_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/postgres"
 )
 
 func TestTransactionPoolerInBetween(t *testing.T) {
@@ -20,6 +23,17 @@ func TestTransactionPoolerInBetween(t *testing.T) {
 	conn := pgtest.Conn(t, url)
 	table(t, conn, 3_000)
 	pooled := pgbouncer(t, cluster.TCPURL("postgres"))
+
+	for address, want := range map[string]bool{url: false, pooled: true} {
+		db, err := postgres.Open(t.Context(), postgres.Options{URL: address, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if server, err := db.Server(t.Context(), time.Now); err != nil || server.Pooled != want {
+			t.Errorf("a pooler in between: %v, want %v (%v)", server.Pooled, want, err)
+		}
+		db.Close()
+	}
 
 	first := newSetup(t, pooled)
 	var second cleanup.PolicyResult

@@ -59,7 +59,7 @@ func (s *setup) run(t *testing.T) cleanup.PolicyResult {
 }
 
 func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error) {
-	s.opts.URL = s.url
+	s.opts.URL, s.opts.Workers = s.url, s.runner.Workers
 	db, err := postgres.Open(ctx, s.opts)
 	if err != nil {
 		return result, err

@@ -64,6 +64,7 @@ func newSchedule(t *testing.T, seed uint64, url string, conn, app *pgx.Conn) *sc
 	s.setup.policy.Strategy = pick(random, cleanup.Auto, cleanup.Index, cleanup.Heap)
 	s.setup.opts.LockTimeout = 10 * time.Millisecond
 	s.setup.runner.BatchMaxRows = 1 + random.IntN(400)
+	s.setup.runner.Workers = 1 + random.IntN(3)
 	s.setup.runner.BatchTarget = time.Duration(1+random.IntN(20)) * time.Millisecond
 	s.fill()
 	return s
@@ -183,8 +184,8 @@ func (s *schedule) write() {
 func (s *schedule) check(r cleanup.PolicyResult) {
 	s.Helper()
 	fail := func(format string, args ...any) {
-		s.Errorf("schedule %d (%d rows, strategy %s, batches of %d): %s", s.seed, s.rows, s.setup.policy.Strategy,
-			s.setup.runner.BatchMaxRows, fmt.Sprintf(format, args...))
+		s.Errorf("schedule %d (%d rows, strategy %s, batches of %d, %d workers): %s", s.seed, s.rows, s.setup.policy.Strategy,
+			s.setup.runner.BatchMaxRows, s.setup.runner.Workers, fmt.Sprintf(format, args...))
 	}
 	if r.Err != nil {
 		fail("%v", r.Err)

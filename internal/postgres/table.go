@@ -41,10 +41,10 @@ func (t *Table) CheckPrivileges() error {
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 	if leaf.Strategy == cleanup.Heap {
-		return &heapCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+		return newHeapCutter(t, leaf)
 	}
 	t.indexed = true
-	return &indexCutter{table: t, leaf: leaf, name: t.quoted[leaf.OID]}
+	return newIndexCutter(t, leaf)
 }
 
 // FirstBatch returns the SQL of the first batch of a leaf with its values in

@@ -27,9 +27,20 @@ func Summary(r cleanup.Result) string {
 	case cleanup.OutcomeDryRun:
 		return "dry run: nothing was deleted"
 	case cleanup.OutcomeComplete:
-		return fmt.Sprintf("complete: %s deleted in %s, and verified that nothing expired is left", rows(r.Deleted()), Duration(r.Duration))
+		return fmt.Sprintf("complete: %s deleted in %s, and verified that nothing expired is left%s",
+			rows(r.Deleted()), Duration(r.Duration), heldBesides(r))
 	}
 	return fmt.Sprintf("%s: %s deleted in %s", r.Outcome(), rows(r.Deleted()), Duration(r.Duration))
+}
+
+// heldBesides qualifies "nothing is left".
+func heldBesides(r cleanup.Result) string {
+	for _, p := range r.Policies {
+		if p.Held != nil && *p.Held > 0 {
+			return " but held rows"
+		}
+	}
+	return ""
 }
 
 func writePolicy(b *strings.Builder, p cleanup.PolicyResult) {
@@ -118,7 +129,7 @@ func Duration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < time.Minute:
+	case d < 59_950*time.Millisecond: // what rounds to 60.0 s is a minute
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
 	return cleanup.FormatDuration(d.Round(time.Second))

@@ -1,0 +1,175 @@
+package cleanup
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+)
+
+// queue is where the workers take pieces from: those that a crash brought back
+// first, then the given ones, then those that are cut from leaves. One worker at
+// a time cuts; the pieces are disjoint, so workers never wait for each other's
+// rows.
+type queue struct {
+	run    *policyRun
+	pieces []Piece
+	leaves []LeafPlan
+
+	mu     sync.Mutex // guards pieces, leaves and cutter
+	cutter Cutter     // of the leaf at hand; nil: none
+}
+
+// next returns nil when there is nothing left.
+func (q *queue) next(ctx context.Context, rows int) (Piece, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if piece := q.run.takeRedo(); piece != nil {
+		return piece, nil
+	}
+	if len(q.pieces) > 0 {
+		piece := q.pieces[0]
+		q.pieces = q.pieces[1:]
+		return piece, nil
+	}
+	for {
+		if q.cutter == nil && len(q.leaves) == 0 {
+			return nil, nil
+		}
+		if q.cutter == nil {
+			q.cutter, q.leaves = q.run.db.Cut(q.leaves[0]), q.leaves[1:]
+		}
+		piece, err := q.cutter.Next(ctx, rows)
+		if err != nil || piece != nil {
+			return piece, err
+		}
+		q.cutter = nil
+	}
+}
+
+// workers lets all workers take pieces until there are none, a budget is spent
+// or one of them fails. Those that did not fail finish their batch.
+func (p *policyRun) workers(ctx context.Context, q *queue) (StopReason, error) {
+	type end struct {
+		stop StopReason
+		err  error
+	}
+	n := max(1, p.Workers)
+	ends := make(chan end, n)
+	failed := make(chan struct{})
+	var once sync.Once
+	for range n {
+		go func() {
+			stop, err := p.worker(ctx, q, failed)
+			if err != nil {
+				once.Do(func() { close(failed) })
+			}
+			ends <- end{stop, err}
+		}()
+	}
+	var all end
+	for range n {
+		e := <-ends
+		all.err = errors.Join(all.err, e.err)
+		if e.stop != "" {
+			all.stop = e.stop
+		}
+	}
+	return all.stop, all.err
+}
+
+// worker deletes piece by piece.
+func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}) (StopReason, error) {
+	for {
+		select {
+		case <-failed:
+			return "", nil
+		default:
+		}
+		if stop := p.stopReason(); stop != "" {
+			return stop, nil
+		}
+		rows := p.reserve()
+		if rows == 0 { // the batches in work may use up the row budget
+			return "", nil
+		}
+		var piece Piece
+		err := p.retry(ctx, p.stopReason, func() (err error) {
+			piece, err = q.next(ctx, rows)
+			return err
+		})
+		if err == nil && piece != nil {
+			err = p.delete(ctx, piece, rows)
+		}
+		p.release(rows)
+		if err != nil {
+			return p.ended(ctx, err)
+		}
+		if piece == nil {
+			return "", nil
+		}
+	}
+}
+
+// reserve takes the next batch's rows out of the row budget.
+func (p *policyRun) reserve() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rows := p.pacer.rows
+	if p.MaxRows > 0 {
+		rows = int(min(int64(rows), max(0, p.MaxRows-p.Runner.deleted-p.reserved)))
+	}
+	p.reserved += int64(rows)
+	return rows
+}
+
+func (p *policyRun) release(rows int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= int64(rows)
+}
+
+func (p *policyRun) takeRedo() Piece {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.redo) == 0 {
+		return nil
+	}
+	piece := p.redo[0]
+	p.redo = p.redo[1:]
+	return piece
+}
+
+// delete runs one batch. A piece with locked rows is remembered for later.
+func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
+	var batch Batch
+	err := p.retry(ctx, p.stopReason, func() (err error) {
+		batch, err = piece.Delete(ctx)
+		if errors.Is(err, ErrLocked) {
+			batch, err = piece.DeleteUnlocked(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.account(piece, batch, rows)
+	if batch.Locked > 0 {
+		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
+	}
+	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", batch.Took.Milliseconds())
+	p.report(Progress{Phase: Deleting, Rows: rows, Took: batch.Took})
+	return nil
+}
+
+func (p *policyRun) account(piece Piece, batch Batch, rows int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addDeleted(batch.Deleted)
+	p.result.Batches++
+	if batch.Locked > 0 {
+		p.locked = append(p.locked, piece)
+		p.result.Locked += batch.Locked
+	}
+	p.pacer.observe(rows, batch.Took)
+}
