@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
 )
 
@@ -85,7 +86,7 @@ func run(ctx context.Context, url, binary string, args ...string) error {
 }
 
 func show(ctx context.Context, conn *pgx.Conn, when string) error {
-	var expired, kept int
+	var expired, kept int64
 	var oldest, newest string
 	err := conn.QueryRow(ctx, `
 		SELECT count(*) FILTER (WHERE expires_at < now()), count(*) FILTER (WHERE expires_at >= now()),
@@ -94,6 +95,7 @@ func show(ctx context.Context, conn *pgx.Conn, when string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%s: %d messages have expired, %d have not; they expire from %s to %s UTC\n", when, expired, kept, oldest, newest)
+	fmt.Printf("\n%s: %s messages have expired, %s have not; they expire from %s to %s UTC\n",
+		when, cleanup.FormatCount(expired), cleanup.FormatCount(kept), oldest, newest)
 	return nil
 }
