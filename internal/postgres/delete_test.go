@@ -48,7 +48,7 @@ func TestRowWhoseExpiryIsExtendedWhileTheBatchWaitsSurvives(t *testing.T) {
 		done := make(chan cleanup.PolicyResult)
 		go func() { done <- s.run(t) }()
 		pgtest.Eventually(t, "a batch to wait for the row", func() bool {
-			return pgtest.Int(t, conn, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+			return pgtest.Int(t, conn, waiting) > 0
 		})
 		pgtest.Exec(t, app, "COMMIT")
 

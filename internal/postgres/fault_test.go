@@ -27,7 +27,9 @@ func crashInMidRun(t *testing.T, workers int) {
 	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
 		// The WAL writer sleeps, so that the crash takes back acknowledged
 		// batches for sure.
-		cluster := pgtest.Private(t, pgtest.Options{Settings: map[string]string{"wal_writer_delay": "10s", "wal_writer_flush_after": "0"}})
+		cluster := pgtest.Private(t, pgtest.Options{Settings: map[string]string{
+			"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off", "bgwriter_lru_maxpages": "0",
+		}})
 		url := cluster.URL("postgres")
 		table(t, pgtest.Conn(t, url), 10_000)
 
@@ -97,7 +99,7 @@ func TestTerminatedBackendIsReplaced(t *testing.T) {
 			if p.Batches >= last+2 && kills < 3 {
 				kills++
 				last = p.Batches
-				pgtest.Exec(t, conn, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+				pgtest.Exec(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 					WHERE datname = current_database() AND application_name = 'message-cleanup'`)
 			}
 		}
@@ -210,7 +212,7 @@ func TestDeadlockVictimTriesAgain(t *testing.T) {
 	done := make(chan cleanup.PolicyResult)
 	go func() { done <- s.run(t) }()
 	pgtest.Eventually(t, "the run to wait for the application", func() bool {
-		return pgtest.Int(t, conn, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+		return pgtest.Int(t, conn, waiting) > 0
 	})
 	// Waits for row 2, which the run holds: the circle is closed.
 	if _, err := app.Exec(t.Context(), "UPDATE messages SET body = '' WHERE id = 2"); err != nil {
@@ -247,7 +249,7 @@ func TestCancelledRunRollsTheCurrentBatchBack(t *testing.T) {
 		done <- r
 	}()
 	pgtest.Eventually(t, "a batch to wait", func() bool {
-		return pgtest.Int(t, conn, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+		return pgtest.Int(t, conn, waiting) > 0
 	})
 	cancel()
 	r := <-done

@@ -135,6 +135,9 @@ func table(t *testing.T, conn *pgx.Conn, n int) {
 	pgtest.Exec(t, conn, "ANALYZE messages")
 }
 
+// waiting counts the sessions of this test's database that wait for a lock.
+const waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
 const expiredRows = "SELECT count(*) FROM messages WHERE expires_at < now()"
 
 // eachStrategy runs a test once for index windows and once for block ranges.
@@ -142,7 +145,21 @@ func eachStrategy(t *testing.T, test func(t *testing.T, strategy cleanup.Strateg
 	for _, strategy := range []cleanup.Strategy{cleanup.Index, cleanup.Heap} {
 		t.Run(string(strategy), func(t *testing.T) {
 			t.Parallel()
+			if strategy == cleanup.Heap {
+				needsTIDRange(t)
+			}
 			test(t, strategy)
 		})
 	}
+}
+
+// needsTIDRange skips what PostgreSQL can only from version 14 on.
+func needsTIDRange(t *testing.T) {
+	if !canTIDRange(t) {
+		t.Skip("the server cannot scan ranges of ctid, which PostgreSQL can from version 14")
+	}
+}
+
+func canTIDRange(t *testing.T) bool {
+	return pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int") >= 140000
 }

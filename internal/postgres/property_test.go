@@ -26,6 +26,7 @@ func TestExactlyTheExpiredRowsGoOverRandomSchedules(t *testing.T) {
 	for lane := range lanes {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
+			needsTIDRange(t) // two of three schedules have no index, or block ranges
 			url := pgtest.Database(t)
 			conn, app := pgtest.Conn(t, url), pgtest.Conn(t, url)
 			for seed := lane; seed < schedules; seed += lanes {
@@ -49,6 +50,7 @@ type schedule struct {
 	locked   map[int64]bool // expired, held locked by app for the whole run
 	extended map[int64]bool // given more time by app during the run
 	inserted int64          // by app during the run
+	busy     bool           // app works during the run
 	next     int64          // the next id
 }
 
@@ -141,9 +143,9 @@ func (s *schedule) play() {
 		pgtest.Exec(s, holder, "BEGIN")
 		pgtest.Exec(s, holder, "SELECT FROM "+s.table+" WHERE id = ANY ($1) FOR UPDATE", ids)
 	}
-	busy := s.random.IntN(2) == 0
+	s.busy = s.random.IntN(2) == 0
 	s.setup.runner.Progress = func(p cleanup.Progress) {
-		if busy && p.Phase == cleanup.Deleting && p.Batches < 30 {
+		if s.busy && p.Phase == cleanup.Deleting && p.Batches < 30 {
 			s.write()
 		}
 	}
@@ -218,8 +220,10 @@ func (s *schedule) check(r cleanup.PolicyResult) {
 	if difference := int64(s.rows) + s.inserted - left; r.Deleted != difference {
 		fail("reports %d deleted rows, %d are gone", r.Deleted, difference)
 	}
-	if r.Locked != int64(len(s.locked)) {
-		fail("reports %d locked rows, %d are locked", r.Locked, len(s.locked))
+	// A row that the application works on at the moment of the last pass is
+	// locked as well.
+	if locked := int64(len(s.locked)); r.Locked < locked || r.Locked > locked && !s.busy {
+		fail("reports %d locked rows, %d are locked", r.Locked, locked)
 	}
 	if complete := r.Outcome() == cleanup.OutcomeComplete; complete && len(s.locked) > 0 {
 		fail("is complete with %d rows locked", len(s.locked))
