@@ -27,7 +27,7 @@ lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; ins
 	shellcheck $(SCRIPTS)
 	go mod tidy -diff
 
-bench: ## measure against one big DELETE and the usual loop (BENCH_ROWS=2000000)
+bench: ## measure against one big DELETE and the usual loop (BENCH_ROWS=2000000 BENCH_CASES='50 %')
 	@.ci/need initdb:postgresql
 	go run ./internal/bench
 

@@ -133,7 +133,7 @@ type execution struct {
 // execute connects, and deletes policy by policy. Each is attempted even when
 // another failed.
 func (r *execution) execute(ctx context.Context) {
-	log := r.display.log
+	log, started := r.display.log, time.Now()
 	log.Info(cleanup.EventRunStarted, "version", buildVersion(), "policies", len(r.cfg.Policies), "dry_run", r.result.DryRun)
 	if r.result.Err = r.connect(ctx); r.result.Err != nil {
 		return
@@ -150,7 +150,7 @@ func (r *execution) execute(ctx context.Context) {
 		Progress:     r.display.progress,
 	}
 	if r.cfg.Limits.MaxDuration > 0 {
-		r.runner.Deadline = time.Now().Add(r.cfg.Limits.MaxDuration)
+		r.runner.Deadline = started.Add(r.cfg.Limits.MaxDuration)
 	}
 	for _, policy := range r.cfg.Policies {
 		started := time.Now()
