@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,17 +19,24 @@ import (
 )
 
 func TestServerCrashInMidRunLosesNoCount(t *testing.T) {
+	var lost atomic.Int32
 	for _, workers := range []int{1, 3} {
-		t.Run(fmt.Sprint(workers), func(t *testing.T) { crashInMidRun(t, workers) })
+		t.Run(fmt.Sprint(workers), func(t *testing.T) { crashInMidRun(t, workers, &lost) })
+	}
+	// One server may have written everything in time; all of them may not.
+	if lost.Load() == 0 {
+		t.Error("no crash took a batch back: nothing was tested")
 	}
 }
 
-func crashInMidRun(t *testing.T, workers int) {
+// crashInMidRun counts in lost the runs to which the crash brought rows back.
+func crashInMidRun(t *testing.T, workers int, lost *atomic.Int32) {
 	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
 		// The WAL writer sleeps, so that the crash takes back acknowledged
-		// batches for sure.
+		// batches.
 		cluster := pgtest.Private(t, pgtest.Options{Settings: map[string]string{
 			"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off", "bgwriter_lru_maxpages": "0",
+			"wal_buffers": "64MB", "full_page_writes": "off", // full buffers would be written, and survive
 		}})
 		url := cluster.URL("postgres")
 		table(t, pgtest.Conn(t, url), 10_000)
@@ -54,8 +62,11 @@ func crashInMidRun(t *testing.T, workers int) {
 		if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); left != 10_000 {
 			t.Errorf("%d rows are left, want 10,000", left)
 		}
-		if crashes != 2 || !strings.Contains(events.String(), "the server lost its last") {
-			t.Errorf("after %d crashes no batch was lost: nothing was tested; events:\n%s", crashes, events)
+		if crashes != 2 {
+			t.Errorf("%d crashes, want 2", crashes)
+		}
+		if strings.Contains(events.String(), "the server lost its last") {
+			lost.Add(1)
 		}
 	})
 }
