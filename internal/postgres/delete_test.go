@@ -8,6 +8,7 @@ import (
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/postgres"
 )
 
 func TestDeletesWhatIsExpiredAndNothingElse(t *testing.T) {
@@ -311,4 +312,54 @@ func TestBudgetsEndTheRunAsIncomplete(t *testing.T) {
 	if r = s.run(t); r.StopReason != cleanup.TimeBudget || r.Deleted != 0 || *r.Backlog != 3_500 {
 		t.Errorf("stopped by %s after %d rows", r.StopReason, r.Deleted)
 	}
+}
+
+// The end of the second window was looked for before the budget was nearly
+// spent: it may not count on rows that are not there to spend.
+func TestRowBudgetIsKeptAlthoughWindowsAreFoundAhead(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := pgtest.Conn(t, url)
+	table(t, conn, 5_000)
+	s := newSetup(t, url)
+	s.policy.Strategy = cleanup.Index
+	s.runner.MaxRows = 1_700
+	r := s.run(t)
+	want(t, r, cleanup.OutcomeIncomplete, 1_700)
+	if r.StopReason != cleanup.RowBudget || *r.Backlog != 3_300 {
+		t.Errorf("stopped by %s with a backlog of %d", r.StopReason, *r.Backlog)
+	}
+}
+
+// A dry run counts before anything is cut: the index leads to what is expired,
+// and to no deleted row.
+func TestCountBeforeDeletingReadsTheIndex(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := pgtest.Conn(t, url)
+	pgtest.Exec(t, conn, `CREATE TABLE messages (id bigint, expires_at timestamptz);
+		INSERT INTO messages SELECT i, now() + (i - 10) * interval '1 minute' FROM generate_series(1, 20000) AS i;
+		CREATE INDEX ON messages (expires_at)`)
+	pgtest.Exec(t, conn, "VACUUM ANALYZE messages")
+	s := newSetup(t, url)
+	s.opts.URL = url
+	db, err := postgres.Open(t.Context(), s.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := db.Server(t.Context(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := db.Inspect(t.Context(), s.policy, server, server.Clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := table.Count(t.Context()); err != nil || counts.Backlog != 10 {
+		t.Errorf("counted %+v (%v), want a backlog of 10", counts, err)
+	}
+	db.Close() // the server's account of scans is complete when the connection has ended
+	pgtest.Eventually(t, "the server to have seen a scan of the index", func() bool {
+		return pgtest.Int(t, conn, "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'messages'") >= 10 // the planner reads one or two
+	})
 }

@@ -78,12 +78,13 @@ func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error)
 }
 
 // boundary returns the end of the next window: the one that was looked for
-// while the last window was deleted, unless batches have become much smaller.
+// while the last window was deleted, unless the batch has to be smaller: it took
+// too long, or a row budget is nearly spent.
 func (c *indexCutter) boundary(ctx context.Context, rows int) boundary {
 	if c.ahead != nil {
 		high := <-c.ahead
 		c.ahead = nil
-		if high.err == nil && high.rows <= rows+rows/2 {
+		if high.err == nil && high.rows <= rows {
 			return high
 		}
 	}

@@ -21,8 +21,8 @@ type Table struct {
 	tidRange bool // the server scans ranges of ctid
 	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
 	facts    cleanup.Table
-	denied   []string // leaves that the role may not delete from
-	indexed  bool     // a leaf was cut by its index
+	denied   []string                  // leaves that the role may not delete from
+	cut      map[cleanup.Strategy]bool // how leaves were cut so far
 }
 
 // Facts returns what the plan is made of.
@@ -40,10 +40,10 @@ func (t *Table) CheckPrivileges() error {
 
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
+	t.cut[leaf.Strategy] = true
 	if leaf.Strategy == cleanup.Heap {
 		return newHeapCutter(t, leaf)
 	}
-	t.indexed = true
 	return newIndexCutter(t, leaf)
 }
 
@@ -73,9 +73,9 @@ SELECT set_config('enable_indexscan', 'off', true), set_config('enable_indexonly
 // Count implements cleanup.Database. It counts over the whole table, not over
 // the leaves that the plan chose, so that it also proves that choice.
 func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
-	change := byScan
-	if t.indexed {
-		change = "SELECT"
+	change := "SELECT"
+	if t.cut[cleanup.Heap] && !t.cut[cleanup.Index] {
+		change = byScan
 	}
 	rows, err := t.db.queryWith(ctx, change,
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
