@@ -12,10 +12,17 @@ type Table struct {
 	Name       string // schema-qualified, quoted where SQL needs it
 	ColumnType string // the expiry column's type, as PostgreSQL writes it
 	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
-	WALBuffers int64  // bytes of log that the server holds before somebody has to write it
+	Server     ServerFacts
 	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
 	Skipped    int    // partitions that by their bounds hold nothing expired
 	Warnings   []string
+}
+
+// ServerFacts are the settings of the server that a plan depends on.
+type ServerFacts struct {
+	Buffers    int64   // pages that it keeps in memory: shared_buffers
+	RandomCost float64 // of a page out of order, in pages read in order: random_page_cost / seq_page_cost
+	WALBuffers int64   // bytes of log that it holds before somebody has to write it: wal_buffers
 }
 
 // Leaf is one table that holds rows itself: a table without partitions, or a
@@ -29,6 +36,7 @@ type Leaf struct {
 	Rows        float64 // in all, estimated by the server; negative: never analyzed
 	Expired     float64 // before the cutoff, estimated by the planner
 	Correlation float64 // of physical order and expiry order, -1 to 1; NaN: unknown
+	Sampled     int64   // pages that were read for these facts, because the statistics are old or missing; 0: none
 }
 
 // rowsPerPage is a guess for tables that were never analyzed: rows of about
@@ -52,8 +60,7 @@ type Plan struct {
 	Leaves   []LeafPlan
 	Skipped  int
 	Warnings []string
-
-	WALBuffers int64 // as in Table
+	Server   ServerFacts
 }
 
 // LeafPlan is the strategy for one leaf, and the reason for it.
@@ -67,10 +74,10 @@ type LeafPlan struct {
 func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 	plan := Plan{
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
-		Skipped: table.Skipped, Warnings: table.Warnings, WALBuffers: table.WALBuffers,
+		Skipped: table.Skipped, Warnings: table.Warnings, Server: table.Server,
 	}
 	for _, leaf := range table.Leaves {
-		strategy, reason, err := choose(policy.Strategy, leaf, table.TIDRange)
+		strategy, reason, err := choose(policy.Strategy, leaf, table)
 		if err != nil {
 			return plan, err
 		}
@@ -90,13 +97,17 @@ func (p Plan) Expired() float64 {
 
 // choose decides how one leaf is cut into batches.
 //
-// The rule of Auto compares how many pages each strategy visits, since both
-// delete the same rows: block ranges visit every page once; windows of the
+// The rule of Auto compares what it costs to visit the pages, since both delete
+// the same rows. Block ranges visit every page twice, in order: to delete and,
+// without an index that would lead to what is left, to verify. Windows of the
 // index visit the expired rows' share of the pages when rows lie in expiry
-// order, and up to one page for each expired row when they do not. The squared
-// correlation mixes the two, as it does in PostgreSQL's own cost of an index
-// scan (cost_index in src/backend/optimizer/path/costsize.c).
-func choose(wanted Strategy, leaf Leaf, tidRange bool) (Strategy, string, error) {
+// order, and up to one page for each expired row when they do not, and those
+// pages come out of order: on a table that the server's memory cannot hold, each
+// costs what the server's settings say. The squared correlation mixes the two,
+// as it does in PostgreSQL's own cost of an index scan (cost_index in
+// src/backend/optimizer/path/costsize.c).
+func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
+	tidRange := table.TIDRange
 	switch wanted {
 	case Index:
 		if leaf.Index == "" {
@@ -131,10 +142,18 @@ func choose(wanted Strategy, leaf Leaf, tidRange bool) (Strategy, string, error)
 	}
 	ordered := correlation * correlation
 	share := min(1, leaf.Expired/max(1, leaf.Rows))
-	byIndex := ordered*share*float64(leaf.Pages) + (1-ordered)*leaf.Expired
-	byHeap := float64(leaf.Pages)
-	facts := fmt.Sprintf("about %.0f %% expired, correlation %.2f; pages to visit by index: about %s, by heap: %s",
-		100*share, correlation, FormatCount(int64(byIndex)), FormatCount(leaf.Pages))
+	random := 1.0
+	if leaf.Pages > table.Server.Buffers {
+		random = max(1, table.Server.RandomCost)
+	}
+	byIndex := ordered*share*float64(leaf.Pages) + (1-ordered)*leaf.Expired*random
+	byHeap := 2 * float64(leaf.Pages)
+	facts := fmt.Sprintf("about %.0f %% expired, correlation %.2f; cost in pages by index: about %s, by heap: %s",
+		100*share, correlation, FormatCount(int64(byIndex)), FormatCount(int64(byHeap)))
+	if leaf.Sampled > 0 {
+		facts = fmt.Sprintf("statistics are old or missing; a sample of about %s says: %s",
+			Plural(leaf.Sampled, "page", "pages"), facts)
+	}
 	if byHeap < byIndex {
 		return Heap, facts, nil
 	}

@@ -9,12 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// pages is how a reason says what the strategies visit.
+// pages is how a reason says what the strategies cost.
 func pages(byIndex, byHeap string) string {
-	return "pages to visit by index: about " + byIndex + ", by heap: " + byHeap
+	return "cost in pages by index: about " + byIndex + ", by heap: " + byHeap
 }
 
-func TestChooseComparesThePagesThatEachStrategyVisits(t *testing.T) {
+func TestChooseComparesWhatTheVisitedPagesCost(t *testing.T) {
 	t.Parallel()
 	nan := math.NaN()
 	tests := []struct {
@@ -27,26 +27,33 @@ func TestChooseComparesThePagesThatEachStrategyVisits(t *testing.T) {
 		reason      string
 	}{
 		{"in order, little expired", 1000, 20_000, 1000, 1, Index,
-			"about 5 % expired, correlation 1.00; " + pages("50", "1,000")},
-		{"in order, nearly all expired", 1000, 20_000, 19_000, 1, Index, pages("950", "1,000")},
-		{"in order, all expired: a tie", 1000, 20_000, 20_000, 1, Index, pages("1,000", "1,000")},
+			"about 5 % expired, correlation 1.00; " + pages("50", "2,000")},
+		{"in order, nearly all expired", 1000, 20_000, 19_000, 1, Index, pages("950", "2,000")},
+		{"in order, all expired", 1000, 20_000, 20_000, 1, Index, pages("1,000", "2,000")},
 		{"in reverse order, little expired", 1000, 20_000, 1000, -1, Index,
-			"correlation -1.00; " + pages("50", "1,000")},
-		{"shuffled, a row less than a page each", 1000, 20_000, 999, 0, Index, pages("999", "1,000")},
-		{"shuffled, a row for each page: a tie", 1000, 20_000, 1000, 0, Index, pages("1,000", "1,000")},
-		{"shuffled, a row more than pages", 1000, 20_000, 1001, 0, Heap, pages("1,001", "1,000")},
-		{"unknown order counts as shuffled, up to a tie", 1000, 20_000, 1000, nan, Index, "correlation 0.00"},
-		{"unknown order counts as shuffled, beyond it", 1000, 20_000, 1001, nan, Heap, "correlation 0.00"},
-		// The squared correlation is a quarter: the index visits a quarter of an
-		// eighth of the pages, and three quarters of a page for each row.
-		{"partly in order", 1000, 16_000, 2000, 0.5, Heap, pages("1,531", "1,000")},
-		{"partly in reverse order", 1000, 16_000, 2000, -0.5, Heap, "correlation -0.50; " + pages("1,531", "1,000")},
-		{"partly in order, less expired", 1000, 16_000, 1000, 0.5, Index, pages("765", "1,000")},
+			"correlation -1.00; " + pages("50", "2,000")},
+		{"shuffled, nearly two rows for each page", 1000, 20_000, 1999, 0, Index, pages("1,999", "2,000")},
+		{"shuffled, two rows for each page: a tie", 1000, 20_000, 2000, 0, Index, pages("2,000", "2,000")},
+		{"shuffled, a row more than that", 1000, 20_000, 2001, 0, Heap, pages("2,001", "2,000")},
+		{"unknown order counts as shuffled, up to a tie", 1000, 20_000, 2000, nan, Index, "correlation 0.00"},
+		{"unknown order counts as shuffled, beyond it", 1000, 20_000, 2001, nan, Heap, "correlation 0.00"},
+		// The squared correlation is a quarter: the index visits a quarter of a
+		// quarter of the pages, and three quarters of a page for each row.
+		{"partly in order", 1000, 16_000, 4000, 0.5, Heap, pages("3,062", "2,000")},
+		{"partly in reverse order", 1000, 16_000, 4000, -0.5, Heap, "correlation -0.50; " + pages("3,062", "2,000")},
+		{"partly in order, less expired", 1000, 16_000, 2000, 0.5, Index, pages("1,531", "2,000")},
 		{"nothing expired", 1000, 20_000, 0, 0, Index, "about 0 % expired"},
 		{"an empty table", 0, 0, 0, nan, Index, "about 0 % expired, correlation 0.00; " + pages("0", "0")},
 		{"more expired than the statistics know rows", 1000, 100, 5000, 1, Index, "about 100 % expired"},
 		{"never analyzed", 1000, -1, 1_000_000, 0, Index, "index i; the table was never analyzed"},
+		// Beyond what the server keeps in memory a page out of order costs four.
+		{"larger than memory, shuffled, a tie", 4000, 80_000, 2000, 0, Index, pages("8,000", "8,000")},
+		{"larger than memory, shuffled, beyond it", 4000, 80_000, 2001, 0, Heap, pages("8,004", "8,000")},
+		{"larger than memory, in order", 4000, 80_000, 80_000, 1, Index, pages("4,000", "8,000")},
+		{"just in memory", 3000, 60_000, 6000, 0, Index, pages("6,000", "6,000")},
+		{"a page too large for memory", 3001, 60_000, 6000, 0, Heap, pages("24,000", "6,002")},
 	}
+	server := ServerFacts{Buffers: 3000, RandomCost: 4}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +62,7 @@ func TestChooseComparesThePagesThatEachStrategyVisits(t *testing.T) {
 				Expired: tt.expired, Correlation: tt.correlation,
 			}
 			for _, wanted := range []Strategy{Auto, ""} {
-				got, reason, err := choose(wanted, leaf, true)
+				got, reason, err := choose(wanted, leaf, Table{TIDRange: true, Server: server})
 				if err != nil || got != tt.want || !strings.Contains(reason, tt.reason) {
 					t.Errorf("choose(%q) = %q because %q, %v; want %q because %q", wanted, got, reason, err, tt.want, tt.reason)
 				}
@@ -93,7 +100,7 @@ func TestChooseByWhatTheTableAndTheServerOffer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			leaf := Leaf{Name: "public.messages", Index: tt.index, Pages: 1000, Rows: 20_000, Expired: 10_000}
-			got, reason, err := choose(tt.wanted, leaf, tt.tidRange)
+			got, reason, err := choose(tt.wanted, leaf, Table{TIDRange: tt.tidRange})
 			if got != tt.want {
 				t.Errorf("choose() = %q, want %q", got, tt.want)
 			}
@@ -106,6 +113,16 @@ func TestChooseByWhatTheTableAndTheServerOffer(t *testing.T) {
 				t.Errorf("reason %q, error %v; want %q", reason, err, tt.text)
 			}
 		})
+	}
+}
+
+func TestAPlanSaysThatItsFactsAreFromASample(t *testing.T) {
+	t.Parallel()
+	leaf := Leaf{Index: "i", Pages: 1000, Rows: 20_000, Expired: 10_000, Sampled: 100}
+	_, reason, err := choose(Auto, leaf, Table{TIDRange: true})
+	const want = "statistics are old or missing; a sample of about 100 pages says: about 50 % expired"
+	if err != nil || !strings.HasPrefix(reason, want) {
+		t.Errorf("reason %q, error %v; want %q", reason, err, want)
 	}
 }
 
@@ -153,7 +170,7 @@ func TestNewPlanChoosesForEachLeaf(t *testing.T) {
 	want := Plan{
 		Policy: policy, Table: "public.messages", Cutoff: cutoff, Skipped: 3, Warnings: []string{"a trigger"},
 		Leaves: []LeafPlan{
-			{ordered, Index, "about 5 % expired, correlation 1.00; " + pages("50", "1,000")},
+			{ordered, Index, "about 5 % expired, correlation 1.00; " + pages("50", "2,000")},
 			{bare, Heap, "no valid btree index starts with the expiry column"},
 		},
 	}

@@ -63,7 +63,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
         WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = $2 AND NOT s.inherited),
        has_table_privilege(c.oid, 'DELETE'),
        has_any_column_privilege(c.oid, 'UPDATE'),
-       format('%I.%I', n.nspname, c.relname)
+       format('%I.%I', n.nspname, c.relname),
+       pg_stat_get_mod_since_analyze(c.oid)
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'f')
 ORDER BY n.nspname, c.relname`
@@ -85,7 +86,7 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
 	}
-	t.facts.ColumnType, t.facts.TIDRange, t.facts.WALBuffers = columnType, t.tidRange, server.WALBuffers
+	t.facts.ColumnType, t.facts.TIDRange, t.facts.Server = columnType, t.tidRange, server.Facts
 	if err := t.readLeaves(ctx, oid, column); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
 	}
@@ -160,7 +161,8 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 		if row[3] == "f" {
 			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
 		}
-		if leaf.Expired, err = t.probe(ctx, quoted, leaf, expired); err != nil {
+		leaf.Expired = expired
+		if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
 			return err
 		}
 		t.facts.Leaves = append(t.facts.Leaves, leaf)
@@ -233,35 +235,6 @@ func (t *Table) estimate(ctx context.Context) (map[string]float64, error) {
 		plan.Plan.collect(estimates)
 	}
 	return estimates, nil
-}
-
-const (
-	probeRows    = 1_000
-	probeTimeout = 50 * time.Millisecond
-)
-
-// probe mends an estimate from statistics that are older than the last run: it
-// looks for the first expired rows in the index, which says exactly whether
-// there are only few. A probe that takes long says nothing; it met the index
-// entries of many deleted rows.
-func (t *Table) probe(ctx context.Context, quoted string, leaf cleanup.Leaf, estimate float64) (float64, error) {
-	if leaf.Index == "" || estimate < probeRows && leaf.Rows >= 0 {
-		return estimate, nil
-	}
-	rows, err := t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+milliseconds(probeTimeout)+"', true)",
-		"SELECT count(*) FROM (SELECT FROM ONLY "+quoted+" WHERE "+t.expiry.expired()+
-			" ORDER BY "+t.expiry.column+" LIMIT $2::bigint) AS first", t.expiry.bound, strconv.Itoa(probeRows))
-	if SQLState(err) == queryCanceled && ctx.Err() == nil {
-		return estimate, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	found, err := integer(rows)
-	if err != nil || found == probeRows {
-		return max(estimate, probeRows), err
-	}
-	return float64(found), nil
 }
 
 // planNode is what is read of a node of EXPLAIN's answer.

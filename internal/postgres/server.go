@@ -18,7 +18,7 @@ type Server struct {
 	ReadOnly bool          // transactions are read-only unless they say otherwise
 	Pooled   bool          // a connection pooler stands in between
 
-	WALBuffers int64 // bytes, the setting wal_buffers
+	Facts cleanup.ServerFacts
 }
 
 const serverQuery = `
@@ -27,6 +27,8 @@ SELECT current_setting('server_version_num'),
        pg_is_in_recovery(),
        current_setting('default_transaction_read_only')::bool,
        pg_backend_pid(),
+       pg_size_bytes(current_setting('shared_buffers')) / current_setting('block_size')::int,
+       current_setting('random_page_cost')::float8 / greatest(current_setting('seq_page_cost')::float8, 0.01),
        pg_size_bytes(current_setting('wal_buffers'))`
 
 // Server asks the server for its facts. now is the host's clock.
@@ -46,8 +48,14 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 	if err != nil {
 		return Server{}, fmt.Errorf("clock_timestamp: %w", err)
 	}
-	buffers, err := strconv.ParseInt(row[5], 10, 64)
-	if err != nil {
+	var facts cleanup.ServerFacts
+	if facts.Buffers, err = strconv.ParseInt(row[5], 10, 64); err != nil {
+		return Server{}, fmt.Errorf("shared_buffers: %w", err)
+	}
+	if facts.RandomCost, err = strconv.ParseFloat(row[6], 64); err != nil {
+		return Server{}, fmt.Errorf("random_page_cost: %w", err)
+	}
+	if facts.WALBuffers, err = strconv.ParseInt(row[7], 10, 64); err != nil {
 		return Server{}, fmt.Errorf("wal_buffers: %w", err)
 	}
 	clock := time.UnixMicro(micros).UTC()
@@ -58,8 +66,8 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 		Standby:  row[2] == "t",
 		ReadOnly: row[3] == "t",
 		// A pooler hands out process ids of its own.
-		Pooled:     row[4] != strconv.Itoa(int(db.reader.PID())),
-		WALBuffers: buffers,
+		Pooled: row[4] != strconv.Itoa(int(db.reader.PID())),
+		Facts:  facts,
 	}, nil
 }
 
