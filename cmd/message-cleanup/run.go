@@ -145,6 +145,7 @@ func (r *execution) execute(ctx context.Context) {
 		BatchTarget:  r.cfg.Batch.Target,
 		BatchMaxRows: r.cfg.Batch.MaxRows,
 		Workers:      r.cfg.Workers,
+		DutyCycle:    r.cfg.Pace.DutyCycle,
 		MaxRows:      r.cfg.Limits.MaxRows,
 		Stop:         r.stop,
 		Progress:     r.display.progress,

@@ -48,6 +48,7 @@ type Runner struct {
 	BatchTarget  time.Duration   // how long one batch should take
 	BatchMaxRows int             // rows of one batch, at most
 	Workers      int             // how many batches are in work at once; 0 is 1
+	DutyCycle    float64         // share of its time that a worker spends deleting; 0 is 1
 	Deadline     time.Time       // when the time budget is spent; zero: never
 	MaxRows      int64           // the row budget, over all plans; 0: none
 	Stop         <-chan struct{} // closed: end after the current batches

@@ -52,6 +52,7 @@ func defaults() *Config {
 		}},
 		Batch:   Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
 		Workers: 1,
+		Pace:    Pace{DutyCycle: 1},
 		Guard:   Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 	}
@@ -124,6 +125,7 @@ var samples = map[string][3]string{
 	"batch.target":             {"1ms", "1m", "3ms"},
 	"batch.max_rows":           {"1", "10000000", "3"},
 	"workers":                  {"2", "64", "1"},
+	"pace.duty_cycle":          {"0.5", "0.25", "0.01"},
 	"guard.max_clock_skew":     {"1s", "2s", "1d"},
 	"guard.max_rows":           {"1", "2", "9223372036854775807"},
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},

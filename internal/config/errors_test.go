@@ -81,7 +81,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, policies, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, pace, policies, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},
@@ -105,6 +105,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"fraction past all", "guard: {max_fraction: 1.01}\n", "guard.max_fraction: 1.01 is out of range" + fractions},
 		{"fraction NaN", "guard: {max_fraction: .nan}\n", "guard.max_fraction: NaN is out of range" + fractions},
 		{"fraction in quotes", "guard: {max_fraction: '0.5'}\n", `guard.max_fraction: "0.5" is not a number` + fractions},
+		{"never deleting", "pace: {duty_cycle: 0}\n", "pace.duty_cycle: 0 is out of range" + fractions},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
 		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, text or json)`},

@@ -31,6 +31,7 @@ var keys = []key[Config]{
 	{"batch.target", "100ms", at(func(c *Config) *time.Duration { return &c.Batch.Target }, duration(time.Millisecond, time.Minute))},
 	{"batch.max_rows", "50000", at(func(c *Config) *int { return &c.Batch.MaxRows }, whole(1, 10_000_000))},
 	{"workers", "1", at(func(c *Config) *int { return &c.Workers }, whole(1, 64))},
+	{"pace.duty_cycle", "1", at(func(c *Config) *float64 { return &c.Pace.DutyCycle }, fraction)},
 	{"guard.max_clock_skew", "5m", at(func(c *Config) *time.Duration { return &c.Guard.MaxClockSkew }, duration(1, century))},
 	{"guard.max_rows", "0", at(func(c *Config) *int64 { return &c.Guard.MaxRows }, whole[int64](0, math.MaxInt64))},
 	{"guard.max_fraction", "1", at(func(c *Config) *float64 { return &c.Guard.MaxFraction }, fraction)},
