@@ -28,6 +28,8 @@ const (
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
 	EventWaiting        = "waiting for the database"
+	EventPaused         = "paused"
+	EventPauseEnded     = "pause ended"
 	EventStopping       = "stopping after the current batch"
 )
 

@@ -32,6 +32,10 @@ type model struct {
 	before func(operation string, n int) error
 	calls  map[string]int
 
+	// pressure tells what the server says the n-th time it is asked, and may
+	// change the model; nil: nobody reads from the server.
+	pressure func(n int) (Pressure, error)
+
 	asked   []int // the sizes asked of Next
 	commits []*commit
 	flushed int // so many of commits are on disk
@@ -46,6 +50,7 @@ const (
 	opUnlocked = "delete unlocked"
 	opFlush    = "flush"
 	opCount    = "count"
+	opPressure = "pressure"
 )
 
 type row struct {
@@ -214,6 +219,18 @@ func (m *model) Count(ctx context.Context) (Counts, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.count(), nil
+}
+
+func (m *model) Pressure(context.Context) (Pressure, error) {
+	if err := m.begin(opPressure); err != nil {
+		return Pressure{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pressure == nil {
+		return Pressure{}, nil
+	}
+	return m.pressure(m.calls[opPressure])
 }
 
 func (m *model) Unconfirmed() (rows int64) {

@@ -55,6 +55,7 @@ func (p *policyRun) workers(ctx context.Context, q *queue) (StopReason, error) {
 		stop StopReason
 		err  error
 	}
+	defer p.watch(ctx)()
 	n := max(1, p.Workers)
 	ends := make(chan end, n)
 	failed := make(chan struct{})
@@ -100,7 +101,7 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 			piece, err = q.next(ctx, rows)
 			return err
 		})
-		if err == nil && piece != nil {
+		if err == nil && piece != nil && p.mayBegin(ctx, failed) {
 			took, err = p.delete(ctx, piece, rows)
 		}
 		p.release(rows)

@@ -52,7 +52,7 @@ func defaults() *Config {
 		}},
 		Batch:   Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
 		Workers: 1,
-		Pace:    Pace{DutyCycle: 1},
+		Pace:    Pace{DutyCycle: 1, MaxReplicaLag: 10 * time.Second, MaxPause: 10 * time.Minute},
 		Guard:   Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 	}
@@ -126,6 +126,9 @@ var samples = map[string][3]string{
 	"batch.max_rows":           {"1", "10000000", "3"},
 	"workers":                  {"2", "64", "1"},
 	"pace.duty_cycle":          {"0.5", "0.25", "0.01"},
+	"pace.max_replica_lag":     {"0s", "1m", "500ms"},
+	"pace.max_slot_wal":        {"10GB", "1536MB", "1B"},
+	"pace.max_pause":           {"1s", "1h", "1d"},
 	"guard.max_clock_skew":     {"1s", "2s", "1d"},
 	"guard.max_rows":           {"1", "2", "9223372036854775807"},
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},

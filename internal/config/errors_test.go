@@ -34,6 +34,7 @@ func TestFileIsRefused(t *testing.T) {
 	const unit = " (hint: write a unit, e.g. 30d or 0s)"
 	const zones = " (hint: write an IANA name, e.g. UTC or Europe/Berlin)"
 	const noValue = ": has no value (hint: write one, or remove the key)"
+	const sizes = " (hint: the units are B, kB, MB, GB and TB, e.g. 10GB)"
 	const fractions = " (hint: write a number above 0 and up to 1, e.g. 0.5)"
 	tests := []struct{ name, file, want string }{
 		{"misspelt unit", policy("retention: 2 dayz"), `policies[0].retention: "2 dayz" is not a duration` + units},
@@ -106,6 +107,20 @@ func TestFileIsRefused(t *testing.T) {
 		{"fraction NaN", "guard: {max_fraction: .nan}\n", "guard.max_fraction: NaN is out of range" + fractions},
 		{"fraction in quotes", "guard: {max_fraction: '0.5'}\n", `guard.max_fraction: "0.5" is not a number` + fractions},
 		{"never deleting", "pace: {duty_cycle: 0}\n", "pace.duty_cycle: 0 is out of range" + fractions},
+		{"negative lag", "pace: {max_replica_lag: -1s}\n", `pace.max_replica_lag: "-1s" is negative (hint: from 0s to 36525d)`},
+		{"no pause", "pace: {max_pause: 0s}\n", `pace.max_pause: "0s" is too short (hint: from 1s to 36525d)`},
+		{"size without unit", "pace: {max_slot_wal: 10}\n", "pace.max_slot_wal: 10 has no unit" + sizes},
+		{"size without unit in quotes", "pace: {max_slot_wal: '10'}\n", `pace.max_slot_wal: "10" has no unit` + sizes},
+		{"size in capitals", "pace: {max_slot_wal: 10KB}\n", `pace.max_slot_wal: "10KB" is not a size` + sizes},
+		{"size of a unit", "pace: {max_slot_wal: GB}\n", `pace.max_slot_wal: "GB" is not a size` + sizes},
+		{"size with two points", "pace: {max_slot_wal: 1.0.0GB}\n", `pace.max_slot_wal: "1.0.0GB" is not a size` + sizes},
+		{"negative size", "pace: {max_slot_wal: -1GB}\n", `pace.max_slot_wal: "-1GB" is not a size` + sizes},
+		{"size with a rest", "pace: {max_slot_wal: 1GB and more}\n", `pace.max_slot_wal: "1GB and more" is not a size` + sizes},
+		{"size of nothing", "pace: {max_slot_wal: 0GB}\n", `pace.max_slot_wal: "0GB" is too small (hint: write "" for none)`},
+		{"size of half a byte", "pace: {max_slot_wal: 0.4B}\n", `pace.max_slot_wal: "0.4B" is too small (hint: write "" for none)`},
+		{"size past int64", "pace: {max_slot_wal: 8388608TB}\n", `pace.max_slot_wal: "8388608TB" is too large (hint: 8388607TB is the largest)`},
+		{"size true", "pace: {max_slot_wal: true}\n", "pace.max_slot_wal: true is not a size" + sizes},
+		{"size without value", "pace: {max_slot_wal: }\n", "pace.max_slot_wal" + noValue},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
 		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, text or json)`},

@@ -24,8 +24,9 @@ type setup struct {
 	opts   postgres.Options
 	runner cleanup.Runner
 	now    func() time.Time
-	skew   time.Duration // the limit
-	locked bool          // take the run's lock, as the command does
+	skew   time.Duration         // the limit
+	locked bool                  // take the run's lock, as the command does
+	begin  func(*postgres.Table) // called before the run begins to delete; may be nil
 }
 
 // newSetup is the default policy with batches that are small enough for a test
@@ -88,6 +89,9 @@ func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error
 		if err := db.Lock(ctx, s.policy.Name, plan.Table, server.Pooled); err != nil {
 			return result, err
 		}
+	}
+	if s.begin != nil {
+		s.begin(table)
 	}
 	result = s.runner.Run(ctx, plan, table)
 	return result, result.Err
