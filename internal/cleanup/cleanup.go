@@ -30,6 +30,8 @@ const (
 	EventWaiting        = "waiting for the database"
 	EventPaused         = "paused"
 	EventPauseEnded     = "pause ended"
+	EventHeldBack       = "the space of deleted rows is held back"
+	EventVacuumed       = "vacuumed"
 	EventStopping       = "stopping after the current batch"
 )
 

@@ -22,6 +22,13 @@ type Database interface {
 	Count(ctx context.Context) (Counts, error)
 	// Pressure asks the server how far behind those are that read what it writes.
 	Pressure(ctx context.Context) (Pressure, error)
+	// Holders returns those whose snapshot is older than all that this run
+	// deleted, the oldest first.
+	Holders(ctx context.Context) ([]Holder, error)
+	// Touched returns the leaves of which rows were deleted.
+	Touched() []Leaf
+	// Vacuum vacuums one leaf. It returns ErrLocked rather than to wait.
+	Vacuum(ctx context.Context, leaf Leaf) error
 	// Unconfirmed returns how many rows of deleted batches are not known to be
 	// durable.
 	Unconfirmed() int64

@@ -261,8 +261,10 @@ func (p *policyRun) feelPause() *pause {
 }
 
 // warn logs a warning and puts it into the report.
-func (p *policyRun) warn(warning string) {
-	p.event(slog.LevelWarn, EventWarning, "warning", warning)
+func (p *policyRun) warn(warning string) { p.warnAs(EventWarning, warning) }
+
+func (p *policyRun) warnAs(event, warning string) {
+	p.event(slog.LevelWarn, event, "warning", warning)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.result.Warnings = append(p.result.Warnings, warning)

@@ -19,7 +19,7 @@ type Progress struct {
 	Rows     int // size of the last batch
 	Took     time.Duration
 	Phase    Phase
-	Reason   string // of a pause
+	Reason   string // of a pause; what is vacuumed
 }
 
 // Phase is what a run is doing.
@@ -28,6 +28,7 @@ type Phase string
 const (
 	Deleting  Phase = "deleting"
 	Paused    Phase = "paused"
+	Vacuuming Phase = "vacuuming"
 	Verifying Phase = "verifying that nothing expired is left"
 )
 
@@ -79,6 +80,7 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 		}
 	}
 	p.result.StopReason, p.result.Err = reason, err
+	p.afterwards(ctx, reason, started)
 	p.result.Duration = time.Since(started)
 	return p.result
 }

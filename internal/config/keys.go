@@ -54,6 +54,7 @@ var policyKeys = []key[cleanup.Policy]{
 	{"where", "", at(func(p *cleanup.Policy) *string { return &p.Where }, condition)},
 	{"hold", "", at(func(p *cleanup.Policy) *string { return &p.Hold }, condition)},
 	{"strategy", "auto", at(func(p *cleanup.Policy) *cleanup.Strategy { return &p.Strategy }, chosen(cleanup.Strategies...))},
+	{"vacuum", "never", at(func(p *cleanup.Policy) *cleanup.Vacuum { return &p.Vacuum }, chosen(cleanup.Vacuums...))},
 	{"time_zone", "UTC", at(func(p *cleanup.Policy) *string { return &p.TimeZone }, zone)},
 	{"unit", "s", at(func(p *cleanup.Policy) *cleanup.Unit { return &p.Unit }, chosen(cleanup.Units...))},
 }
