@@ -2,7 +2,6 @@ package cleanup
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -245,29 +244,7 @@ func TestPressureThatEndedTheRunEndsItForAllPolicies(t *testing.T) {
 
 func TestPauseEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	const moment = 3300 * time.Millisecond
-	tests := []struct {
-		name   string
-		reason StopReason
-		end    func(t *testing.T, r *Runner) context.Context
-	}{
-		{"when the run is to stop", Interrupted, func(t *testing.T, r *Runner) context.Context {
-			stop := make(chan struct{})
-			r.Stop = stop
-			time.AfterFunc(moment, func() { close(stop) })
-			return t.Context()
-		}},
-		{"when the run is cancelled", Interrupted, func(t *testing.T, _ *Runner) context.Context {
-			ctx, cancel := context.WithTimeout(t.Context(), moment)
-			t.Cleanup(cancel)
-			return ctx
-		}},
-		{"when the time budget is spent", TimeBudget, func(t *testing.T, r *Runner) context.Context {
-			r.Deadline = time.Now().Add(moment)
-			return t.Context()
-		}},
-	}
-	for _, tt := range tests {
+	for _, tt := range endings {
 		for _, workers := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d workers", tt.name, workers), func(t *testing.T) {
 				t.Parallel()
@@ -275,10 +252,10 @@ func TestPauseEndsAtOnce(t *testing.T) {
 					m := newModel(100_000)
 					m.pressure = standbyBehind(time.Minute, 0, time.Hour)
 					r, log := newPressed(workers)
-					got := m.run(t, tt.end(t, r), r)
-					if got.StopReason != tt.reason || got.Deleted != 0 || got.Duration != moment || got.Err != nil {
+					got := m.run(t, tt.set(t, r), r)
+					if got.StopReason != tt.reason || got.Deleted != 0 || got.Duration != endsAfter || got.Err != nil {
 						t.Errorf("ended as %q after %v with %d rows, error %v; want %q after %v with none",
-							got.StopReason, got.Duration, got.Deleted, got.Err, tt.reason, moment)
+							got.StopReason, got.Duration, got.Deleted, got.Err, tt.reason, endsAfter)
 					}
 					if !strings.HasSuffix(log.String(), "msg=\"pause ended\" paused_ms=3300\n") {
 						t.Errorf("log:\n%s", log)

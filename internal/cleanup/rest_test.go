@@ -45,41 +45,46 @@ func TestDutyCycleIsTheShareOfTimeSpentDeleting(t *testing.T) {
 	}
 }
 
+// ending is how a run comes to its end after endsAfter, whatever it is waiting for.
+type ending struct {
+	name   string
+	reason StopReason
+	set    func(t *testing.T, r *Runner) context.Context
+}
+
+const endsAfter = 3300 * time.Millisecond
+
+var endings = []ending{
+	{"when the run is to stop", Interrupted, func(t *testing.T, r *Runner) context.Context {
+		stop := make(chan struct{})
+		r.Stop = stop
+		time.AfterFunc(endsAfter, func() { close(stop) })
+		return t.Context()
+	}},
+	{"when the run is cancelled", Interrupted, func(t *testing.T, _ *Runner) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), endsAfter)
+		t.Cleanup(cancel)
+		return ctx
+	}},
+	{"when the time budget is spent", TimeBudget, func(t *testing.T, r *Runner) context.Context {
+		r.Deadline = time.Now().Add(endsAfter)
+		return t.Context()
+	}},
+}
+
 // The first rest would last from 0.1 s to 10 s.
 func TestRestEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	const moment = 3 * time.Second
-	tests := []struct {
-		name   string
-		reason StopReason
-		end    func(t *testing.T, r *Runner) context.Context
-	}{
-		{"when the run is to stop", Interrupted, func(t *testing.T, r *Runner) context.Context {
-			stop := make(chan struct{})
-			r.Stop = stop
-			time.AfterFunc(moment, func() { close(stop) })
-			return t.Context()
-		}},
-		{"when the run is cancelled", Interrupted, func(t *testing.T, _ *Runner) context.Context {
-			ctx, cancel := context.WithTimeout(t.Context(), moment)
-			t.Cleanup(cancel)
-			return ctx
-		}},
-		{"when the time budget is spent", TimeBudget, func(t *testing.T, r *Runner) context.Context {
-			r.Deadline = time.Now().Add(moment)
-			return t.Context()
-		}},
-	}
-	for _, tt := range tests {
+	for _, tt := range endings {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := newWorkers(1)
 				r.DutyCycle = 0.01
-				got := newModel(10_000).run(t, tt.end(t, r), r)
-				if got.StopReason != tt.reason || got.Deleted != 1000 || got.Duration != moment || got.Err != nil {
+				got := newModel(10_000).run(t, tt.set(t, r), r)
+				if got.StopReason != tt.reason || got.Deleted != 1000 || got.Duration != endsAfter || got.Err != nil {
 					t.Errorf("ended as %q after %v with %d rows, error %v; want %q after %v with the first 1000",
-						got.StopReason, got.Duration, got.Deleted, got.Err, tt.reason, moment)
+						got.StopReason, got.Duration, got.Deleted, got.Err, tt.reason, endsAfter)
 				}
 			})
 		})
