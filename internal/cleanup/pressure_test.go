@@ -373,7 +373,7 @@ func TestPressureThatIsNotToldIsWarnedOfOnce(t *testing.T) {
 		{"hidden", PressureLimits{ReplicaLag: time.Second}, Pressure{Hidden: hidden}, nil, 1, hidden},
 		{"hidden, and nobody asked", PressureLimits{SlotWAL: 1}, Pressure{Hidden: hidden}, nil, 1, ""},
 		{"not supported", PressureLimits{ReplicaLag: time.Second}, Pressure{}, errors.New("function does not exist"), 1,
-			"the run goes on without looking at replication: function does not exist"},
+			"the run goes on without looking at replication, as pace.max_replica_lag: 0s does without this warning: function does not exist"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

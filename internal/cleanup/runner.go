@@ -56,7 +56,7 @@ type Runner struct {
 	Pressure     PressureLimits
 	MaxRows      int64           // the row budget, over all plans; 0: none
 	Stop         <-chan struct{} // closed: end after the current batches
-	Progress     func(Progress)  // called by one worker at a time; may be nil
+	Progress     func(Progress)  // never called twice at once; may be nil
 
 	deleted int64 // over all plans
 	watched watched
