@@ -64,6 +64,7 @@ type Batch struct {
 	Deleted int64
 	Locked  int64
 	Took    time.Duration // that the server worked on it: what others may have felt
+	WAL     int64         // bytes that the server logged meanwhile, others' included
 }
 
 // ErrLocked says that rows of a piece are locked by another transaction.

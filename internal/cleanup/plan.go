@@ -12,6 +12,7 @@ type Table struct {
 	Name       string // schema-qualified, quoted where SQL needs it
 	ColumnType string // the expiry column's type, as PostgreSQL writes it
 	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
+	WALBuffers int64  // bytes of log that the server holds before somebody has to write it
 	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
 	Skipped    int    // partitions that by their bounds hold nothing expired
 	Warnings   []string
@@ -51,6 +52,8 @@ type Plan struct {
 	Leaves   []LeafPlan
 	Skipped  int
 	Warnings []string
+
+	WALBuffers int64 // as in Table
 }
 
 // LeafPlan is the strategy for one leaf, and the reason for it.
@@ -64,7 +67,7 @@ type LeafPlan struct {
 func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 	plan := Plan{
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
-		Skipped: table.Skipped, Warnings: table.Warnings,
+		Skipped: table.Skipped, Warnings: table.Warnings, WALBuffers: table.WALBuffers,
 	}
 	for _, leaf := range table.Leaves {
 		strategy, reason, err := choose(policy.Strategy, leaf, table.TIDRange)

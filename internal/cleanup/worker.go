@@ -180,5 +180,5 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) {
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked
 	}
-	p.pacer.observe(rows, batch.Took)
+	p.pacer.observe(rows, batch)
 }
