@@ -89,9 +89,10 @@ func (db *DB) pressure(ctx context.Context, now func() time.Time) (p cleanup.Pre
 }
 
 // history remembers when the end of the WAL was first seen where, and so how old
-// a position is. pg_stat_replication.replay_lag does not tell that: it is how
-// long it took until the last replayed commit was replayed, which stays as it is
-// while a standby is stuck, and NULL while there is nothing to measure.
+// a position is. pg_stat_replication.replay_lag alone does not tell that: it is as
+// old as the standby's last report, which comes every ten seconds when nothing
+// else happens (wal_receiver_status_interval), and NULL while there is nothing to
+// measure. See LagTrackerRead in src/backend/replication/walsender.c.
 type history []seen
 
 type seen struct {
@@ -142,7 +143,7 @@ func (h history) age(at time.Time, position int64) time.Duration {
 
 // lag returns how far behind a standby is that has replayed up to a position.
 // One that has replayed everything is not behind, whatever its replay_lag says.
-// Else both measures are lower bounds, and the larger one is right: the age,
+// Else the larger of two measures counts: the age,
 // which grows while a standby is stuck, and replay_lag (in microseconds, "" if
 // it is NULL), which knows what was before the first look and between two looks.
 func (h history) lag(at time.Time, end, position int64, replayLag string) (time.Duration, error) {
