@@ -148,7 +148,11 @@ func (d *display) progress(p cleanup.Progress) {
 	}
 	d.drawn = time.Now()
 	if p.Phase != cleanup.Deleting {
-		d.say(p.Policy + ": " + string(p.Phase))
+		status := p.Policy + ": " + string(p.Phase)
+		if p.Reason != "" {
+			status += ", " + p.Reason
+		}
+		d.say(status)
 		return
 	}
 	speed := ""

@@ -32,8 +32,8 @@ Exit status:
   65  a person must look: a guard said no, or rows that the database does not delete
   69  the database cannot be reached
   70  internal error
-  75  incomplete, the next run goes on: a budget is spent, rows are locked, the
-      run was interrupted, or another run is in work
+  75  incomplete, the next run goes on: a budget is spent, rows are locked, a
+      standby is behind, the run was interrupted, or another run is in work
   77  permission denied
   78  configuration`,
 		Args: noArguments,
@@ -145,9 +145,15 @@ func (r *execution) execute(ctx context.Context) {
 		BatchTarget:  r.cfg.Batch.Target,
 		BatchMaxRows: r.cfg.Batch.MaxRows,
 		Workers:      r.cfg.Workers,
-		MaxRows:      r.cfg.Limits.MaxRows,
-		Stop:         r.stop,
-		Progress:     r.display.progress,
+		DutyCycle:    r.cfg.Pace.DutyCycle,
+		Pressure: cleanup.PressureLimits{
+			ReplicaLag: r.cfg.Pace.MaxReplicaLag,
+			SlotWAL:    int64(r.cfg.Pace.MaxSlotWAL),
+			Pause:      r.cfg.Pace.MaxPause,
+		},
+		MaxRows:  r.cfg.Limits.MaxRows,
+		Stop:     r.stop,
+		Progress: r.display.progress,
 	}
 	if r.cfg.Limits.MaxDuration > 0 {
 		r.runner.Deadline = started.Add(r.cfg.Limits.MaxDuration)

@@ -28,6 +28,10 @@ const (
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
 	EventWaiting        = "waiting for the database"
+	EventPaused         = "paused"
+	EventPauseEnded     = "pause ended"
+	EventHeldBack       = "the space of deleted rows is held back"
+	EventVacuumed       = "vacuumed"
 	EventStopping       = "stopping after the current batch"
 )
 

@@ -8,7 +8,8 @@ import (
 )
 
 // Database is what the runner needs of the database for one policy; pieces are
-// deleted by several workers at once, everything else one by one. Package
+// deleted by several workers at once, its pressure is asked for meanwhile, and
+// everything else comes one by one. Package
 // postgres implements it; the tests of this package put a model in its place,
 // so that hours of deleting take no time.
 type Database interface {
@@ -19,6 +20,15 @@ type Database interface {
 	Flush(ctx context.Context) error
 	// Count counts the rows that are expired now, over the whole table.
 	Count(ctx context.Context) (Counts, error)
+	// Pressure asks the server how far behind those are that read what it writes.
+	Pressure(ctx context.Context) (Pressure, error)
+	// Holders returns those whose snapshot is older than all that this run
+	// deleted, the oldest first.
+	Holders(ctx context.Context) ([]Holder, error)
+	// Touched returns the leaves of which rows were deleted.
+	Touched() []Leaf
+	// Vacuum vacuums one leaf. It returns ErrLocked rather than to wait.
+	Vacuum(ctx context.Context, leaf Leaf) error
 	// Unconfirmed returns how many rows of deleted batches are not known to be
 	// durable.
 	Unconfirmed() int64

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,15 @@ type model struct {
 	before func(operation string, n int) error
 	calls  map[string]int
 
+	// pressure tells what the server says the n-th time it is asked, and may
+	// change the model; nil: nobody reads from the server.
+	pressure func(n int) (Pressure, error)
+
+	holders    []Holder // who holds back the deleted rows
+	holdersErr error
+	vacuumed   []string                                   // names of leaves
+	vacuum     func(ctx context.Context, leaf Leaf) error // what comes of one; nil: it takes a second
+
 	asked   []int // the sizes asked of Next
 	commits []*commit
 	flushed int // so many of commits are on disk
@@ -46,6 +56,7 @@ const (
 	opUnlocked = "delete unlocked"
 	opFlush    = "flush"
 	opCount    = "count"
+	opPressure = "pressure"
 )
 
 type row struct {
@@ -214,6 +225,43 @@ func (m *model) Count(ctx context.Context) (Counts, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.count(), nil
+}
+
+func (m *model) Pressure(context.Context) (Pressure, error) {
+	if err := m.begin(opPressure); err != nil {
+		return Pressure{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pressure == nil {
+		return Pressure{}, nil
+	}
+	return m.pressure(m.calls[opPressure])
+}
+
+func (m *model) Holders(context.Context) ([]Holder, error) {
+	defer m.alone()()
+	return m.holders, m.holdersErr
+}
+
+func (m *model) Touched() (touched []Leaf) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, leaf := range m.plan().Leaves {
+		if slices.ContainsFunc(m.leaves[leaf.Name], func(r *row) bool { return r.gone }) {
+			touched = append(touched, leaf.Leaf)
+		}
+	}
+	return touched
+}
+
+func (m *model) Vacuum(ctx context.Context, leaf Leaf) error {
+	defer m.alone()()
+	m.vacuumed = append(m.vacuumed, leaf.Name)
+	if m.vacuum != nil {
+		return m.vacuum(ctx, leaf)
+	}
+	return wait(ctx, time.Second)
 }
 
 func (m *model) Unconfirmed() (rows int64) {

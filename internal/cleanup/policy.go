@@ -24,6 +24,7 @@ type Policy struct {
 	Hold  string
 
 	Strategy Strategy
+	Vacuum   Vacuum
 }
 
 // String says the policy as one sentence, for logs and plans.
@@ -60,6 +61,17 @@ const (
 
 // Strategies lists the valid values of a policy's strategy.
 var Strategies = []Strategy{Auto, Index, Heap}
+
+// Vacuum says whether a run vacuums what it deleted from.
+type Vacuum string
+
+const (
+	VacuumNever Vacuum = "never" // autovacuum does it
+	VacuumAfter Vacuum = "after" // after the verification
+)
+
+// Vacuums lists the valid values of a policy's vacuum.
+var Vacuums = []Vacuum{VacuumNever, VacuumAfter}
 
 // Unit is the unit in which a number counts from 1970-01-01 00:00 UTC.
 type Unit string

@@ -16,12 +16,13 @@ import (
 type StopReason string
 
 const (
-	Exhausted   StopReason = "exhausted"   // no expired row was found any more
-	TimeBudget  StopReason = "time_budget" // limits.max_duration is spent
-	RowBudget   StopReason = "row_budget"  // limits.max_rows is spent
-	Interrupted StopReason = "interrupted" // SIGTERM or SIGINT
-	Guard       StopReason = "guard"       // a guard said no, nothing was deleted
-	Failed      StopReason = "failed"      // see the error
+	Exhausted     StopReason = "exhausted"   // no expired row was found any more
+	TimeBudget    StopReason = "time_budget" // limits.max_duration is spent
+	RowBudget     StopReason = "row_budget"  // limits.max_rows is spent
+	UnderPressure StopReason = "pressure"    // for longer than pace.max_pause
+	Interrupted   StopReason = "interrupted" // SIGTERM or SIGINT
+	Guard         StopReason = "guard"       // a guard said no, nothing was deleted
+	Failed        StopReason = "failed"      // see the error
 )
 
 // Outcome is the end of a run, or of a policy in it, in one word.
@@ -169,6 +170,19 @@ func Plural(n int64, one, many string) string {
 		return "1 " + one
 	}
 	return FormatCount(n) + " " + many
+}
+
+// FormatSize writes a number of bytes with the unit that people read it in, as
+// PostgreSQL names it: "12.3GB". A kB is 1024 bytes.
+func FormatSize(bytes int64) string {
+	size, unit := float64(bytes), "B"
+	for _, larger := range []string{"kB", "MB", "GB", "TB"} {
+		if size < 1023.95 { // what rounds to 1024 is one of the next
+			break
+		}
+		size, unit = size/1024, larger
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(size, 'f', 1, 64), ".0") + unit
 }
 
 // FormatCount writes n with separators: 1,234,567.

@@ -72,12 +72,18 @@ func jitter(d time.Duration) time.Duration {
 
 // sleep waits for d, or until the run is to stop. It fails when ctx is done.
 func (p *policyRun) sleep(ctx context.Context, d time.Duration) error {
+	return p.sleepUnless(ctx, d, nil)
+}
+
+// sleepUnless is sleep that also ends when ended is closed.
+func (p *policyRun) sleepUnless(ctx context.Context, d time.Duration, ended <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-p.Stop:
+	case <-ended:
 	case <-timer.C:
 	}
 	return nil

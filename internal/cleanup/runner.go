@@ -19,6 +19,7 @@ type Progress struct {
 	Rows     int // size of the last batch
 	Took     time.Duration
 	Phase    Phase
+	Reason   string // of a pause; what is vacuumed
 }
 
 // Phase is what a run is doing.
@@ -26,6 +27,8 @@ type Phase string
 
 const (
 	Deleting  Phase = "deleting"
+	Paused    Phase = "paused"
+	Vacuuming Phase = "vacuuming"
 	Verifying Phase = "verifying that nothing expired is left"
 )
 
@@ -45,15 +48,18 @@ const (
 // Runner works plans off. BatchTarget and BatchMaxRows must be set.
 type Runner struct {
 	Log          *slog.Logger
-	BatchTarget  time.Duration   // how long one batch should take
-	BatchMaxRows int             // rows of one batch, at most
-	Workers      int             // how many batches are in work at once; 0 is 1
-	Deadline     time.Time       // when the time budget is spent; zero: never
+	BatchTarget  time.Duration // how long one batch should take
+	BatchMaxRows int           // rows of one batch, at most
+	Workers      int           // how many batches are in work at once; 0 is 1
+	DutyCycle    float64       // share of its time that a worker spends deleting; 0 is 1
+	Deadline     time.Time     // when the time budget is spent; zero: never
+	Pressure     PressureLimits
 	MaxRows      int64           // the row budget, over all plans; 0: none
 	Stop         <-chan struct{} // closed: end after the current batches
-	Progress     func(Progress)  // called by one worker at a time; may be nil
+	Progress     func(Progress)  // never called twice at once; may be nil
 
 	deleted int64 // over all plans
+	watched watched
 }
 
 // Run deletes what the plan covers and verifies that nothing is left. The
@@ -74,6 +80,7 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 		}
 	}
 	p.result.StopReason, p.result.Err = reason, err
+	p.afterwards(ctx, reason, started)
 	p.result.Duration = time.Since(started)
 	return p.result
 }
@@ -86,12 +93,13 @@ type policyRun struct {
 
 	reporting sync.Mutex // one Progress at a time
 
-	mu       sync.Mutex // guards all below, and Runner.deleted
+	mu       sync.Mutex // guards all below, Runner.deleted and Runner.watched.over
 	pacer    *pacer
 	result   PolicyResult
 	reserved int64   // rows that batches in work may delete
 	redo     []Piece // lost in a crash, to be deleted again
 	locked   []Piece // rows of them were locked
+	pause    *pause  // nil: none
 }
 
 // work goes over the table until nothing expired is found, then verifies.
@@ -104,7 +112,7 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			return Failed, err
 		}
 		if stop != "" {
-			return stop, p.countRest(ctx, stop)
+			return stop, errors.Join(p.countRest(ctx, stop), p.leftBehind(stop))
 		}
 		p.report(Progress{Phase: Verifying})
 		if err := p.count(ctx); err != nil {
@@ -204,6 +212,14 @@ func (p *policyRun) countRest(ctx context.Context, stop StopReason) error {
 	return nil
 }
 
+// leftBehind is the error of a run that pressure ended with rows left.
+func (p *policyRun) leftBehind(stop StopReason) error {
+	if stop != UnderPressure || p.result.Backlog != nil && *p.result.Backlog == 0 {
+		return nil
+	}
+	return p.watched.over
+}
+
 // ended tells whether err is a failure, or just how the end of the run came
 // about: a batch that is not tried again because a budget is spent. It is asked
 // where the error comes up, for what ends one worker must not excuse another.
@@ -227,6 +243,8 @@ func (p *policyRun) stopReason() StopReason {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case p.watched.over != nil:
+		return UnderPressure
 	case p.MaxRows > 0 && p.Runner.deleted >= p.MaxRows:
 		return RowBudget
 	case !p.Deadline.IsZero() && !time.Now().Before(p.Deadline):

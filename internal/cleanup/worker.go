@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // queue is where the workers take pieces from: those that a crash brought back
@@ -54,6 +55,7 @@ func (p *policyRun) workers(ctx context.Context, q *queue) (StopReason, error) {
 		stop StopReason
 		err  error
 	}
+	defer p.watch(ctx)()
 	n := max(1, p.Workers)
 	ends := make(chan end, n)
 	failed := make(chan struct{})
@@ -94,12 +96,13 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 			return "", nil
 		}
 		var piece Piece
+		var took time.Duration
 		err := p.retry(ctx, p.stopReason, func() (err error) {
 			piece, err = q.next(ctx, rows)
 			return err
 		})
-		if err == nil && piece != nil {
-			err = p.delete(ctx, piece, rows)
+		if err == nil && piece != nil && p.mayBegin(ctx, failed) {
+			took, err = p.delete(ctx, piece, rows)
 		}
 		p.release(rows)
 		if err != nil {
@@ -107,6 +110,9 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 		}
 		if piece == nil {
 			return "", nil
+		}
+		if err := p.rest(ctx, took, failed); err != nil {
+			return p.ended(ctx, err)
 		}
 	}
 }
@@ -140,10 +146,13 @@ func (p *policyRun) takeRedo() Piece {
 	return piece
 }
 
-// delete runs one batch. A piece with locked rows is remembered for later.
-func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
+// delete runs one batch and returns how long it took, as seen from here. A piece
+// with locked rows is remembered for later.
+func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took time.Duration, err error) {
 	var batch Batch
-	err := p.retry(ctx, p.stopReason, func() (err error) {
+	err = p.retry(ctx, p.stopReason, func() (err error) {
+		began := time.Now()
+		defer func() { took = time.Since(began) }()
 		batch, err = piece.Delete(ctx)
 		if errors.Is(err, ErrLocked) {
 			batch, err = piece.DeleteUnlocked(ctx)
@@ -151,7 +160,7 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	p.account(piece, batch, rows)
 	if batch.Locked > 0 {
@@ -159,7 +168,7 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
 	}
 	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", batch.Took.Milliseconds())
 	p.report(Progress{Phase: Deleting, Rows: rows, Took: batch.Took})
-	return nil
+	return took, nil
 }
 
 func (p *policyRun) account(piece Piece, batch Batch, rows int) {

@@ -42,6 +42,7 @@ type Config struct {
 	Policies []cleanup.Policy // at least one; the names are unique
 	Batch    Batch
 	Workers  int // batches that are in work at once, each on a connection of its own. Default 1
+	Pace     Pace
 	Guard    Guard
 	Limits   Limits
 	Log      Log
@@ -76,6 +77,24 @@ type Batch struct {
 
 	// MaxRows is the largest batch, in rows. Default 50000.
 	MaxRows int
+}
+
+// Pace says how a run keeps out of the way of other work.
+type Pace struct {
+	// DutyCycle is the share of its time that a worker spends deleting, more
+	// than 0 and up to 1. Default 1.0: it does not rest.
+	DutyCycle float64
+
+	// MaxReplicaLag is how far a standby may be behind before the run pauses.
+	// Default 10s; 0s is not to look.
+	MaxReplicaLag time.Duration
+
+	// MaxSlotWAL is how much WAL the server may keep for a replication slot
+	// before the run pauses. Default none: not to look.
+	MaxSlotWAL Size
+
+	// MaxPause is how long a pause may last before the run ends. Default 10m.
+	MaxPause time.Duration
 }
 
 // Guard says when a run must not begin to delete.

@@ -48,10 +48,11 @@ func defaults() *Config {
 		Database: Database{ConnectTimeout: 10 * time.Second, Wait: 5 * time.Minute},
 		Policies: []cleanup.Policy{{
 			Name: "messages", Table: "messages", Column: "expires_at",
-			TimeZone: "UTC", Unit: cleanup.Seconds, Strategy: cleanup.Auto,
+			TimeZone: "UTC", Unit: cleanup.Seconds, Strategy: cleanup.Auto, Vacuum: cleanup.VacuumNever,
 		}},
 		Batch:   Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
 		Workers: 1,
+		Pace:    Pace{DutyCycle: 1, MaxReplicaLag: 10 * time.Second, MaxPause: 10 * time.Minute},
 		Guard:   Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
 		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
 	}
@@ -124,6 +125,10 @@ var samples = map[string][3]string{
 	"batch.target":             {"1ms", "1m", "3ms"},
 	"batch.max_rows":           {"1", "10000000", "3"},
 	"workers":                  {"2", "64", "1"},
+	"pace.duty_cycle":          {"0.5", "0.25", "0.01"},
+	"pace.max_replica_lag":     {"0s", "1m", "500ms"},
+	"pace.max_slot_wal":        {"10GB", "1536MB", "1B"},
+	"pace.max_pause":           {"1s", "1h", "1d"},
 	"guard.max_clock_skew":     {"1s", "2s", "1d"},
 	"guard.max_rows":           {"1", "2", "9223372036854775807"},
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},
@@ -227,9 +232,9 @@ func TestWholeFile(t *testing.T) {
 	want.Policies = []cleanup.Policy{
 		{
 			Name: "chat", Table: "App.Messages", Column: "created_at", Retention: 48 * time.Hour,
-			Where: "kind = 'chat'", Hold: "legal_hold", Strategy: cleanup.Heap, TimeZone: "Europe/Berlin", Unit: cleanup.Milliseconds,
+			Where: "kind = 'chat'", Hold: "legal_hold", Strategy: cleanup.Heap, Vacuum: cleanup.VacuumAfter, TimeZone: "Europe/Berlin", Unit: cleanup.Milliseconds,
 		},
-		{Name: "audit", Table: "audit", Column: "expires_at", Strategy: cleanup.Auto, TimeZone: "UTC", Unit: cleanup.Seconds},
+		{Name: "audit", Table: "audit", Column: "expires_at", Strategy: cleanup.Auto, Vacuum: cleanup.VacuumNever, TimeZone: "UTC", Unit: cleanup.Seconds},
 	}
 	files := map[string]string{
 		"config.yaml": `
@@ -247,12 +252,13 @@ policies:
     where: kind = 'chat'
     hold: legal_hold
     strategy: heap
+    vacuum: after
     time_zone: Europe/Berlin
     unit: ms
   - table: audit
 `,
 		"config.yml": "---\n# one document is enough\ndatabase: {url: host=h password=p}\nbatch: {target: 200ms, max_rows: 1e3}\n" +
-			"policies: [{name: chat, table: App.Messages, column: created_at, retention: 48h, where: kind = 'chat', hold: legal_hold, strategy: heap, time_zone: Europe/Berlin, unit: ms}, {table: audit}]\n",
+			"policies: [{name: chat, table: App.Messages, column: created_at, retention: 48h, where: kind = 'chat', hold: legal_hold, strategy: heap, vacuum: after, time_zone: Europe/Berlin, unit: ms}, {table: audit}]\n",
 		"config.toml": `
 database.url = "host=h password=p"
 [batch]
@@ -266,6 +272,7 @@ retention = "2d"
 where = "kind = 'chat'"
 hold = "legal_hold"
 strategy = "heap"
+vacuum = "after"
 time_zone = "Europe/Berlin"
 unit = "ms"
 [[policies]]
@@ -277,7 +284,7 @@ table = "audit"
 "guard": {"max_fraction": 1},
 "policies": [
   {"name": "chat", "table": "App.Messages", "column": "created_at", "retention": "1d24h", "where": "kind = 'chat'",
-   "hold": "legal_hold", "strategy": "heap", "time_zone": "Europe/Berlin", "unit": "ms"},
+   "hold": "legal_hold", "strategy": "heap", "vacuum": "after", "time_zone": "Europe/Berlin", "unit": "ms"},
   {"table": "audit"}]}`,
 	}
 	for name, content := range files {

@@ -34,6 +34,7 @@ func TestFileIsRefused(t *testing.T) {
 	const unit = " (hint: write a unit, e.g. 30d or 0s)"
 	const zones = " (hint: write an IANA name, e.g. UTC or Europe/Berlin)"
 	const noValue = ": has no value (hint: write one, or remove the key)"
+	const sizes = " (hint: the units are B, kB, MB, GB and TB, e.g. 10GB)"
 	const fractions = " (hint: write a number above 0 and up to 1, e.g. 0.5)"
 	tests := []struct{ name, file, want string }{
 		{"misspelt unit", policy("retention: 2 dayz"), `policies[0].retention: "2 dayz" is not a duration` + units},
@@ -63,6 +64,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"one name twice", "policies: [{table: a, name: x}, {table: b}, {table: c, name: x}]\n", `policies[2].name: "x" is the name of policies[0] already (hint: give each policy a name of its own)`},
 		{"one table twice", "policies: [{table: a}, {table: a}]\n", `policies[1].name: "a" is the name of policies[0] already (hint: give each policy a name of its own)`},
 		{"unknown strategy", policy("strategy: fast"), `policies[0].strategy: "fast" is not a known value (hint: write auto, index or heap)`},
+		{"unknown vacuum", policy("vacuum: full"), `policies[0].vacuum: "full" is not a known value (hint: write never or after)`},
 		{"unknown unit", policy("unit: ns"), `policies[0].unit: "ns" is not a known value (hint: write s, ms or us)`},
 		{"local zone", policy("time_zone: Local"), `policies[0].time_zone: "Local" does not name a zone` + zones},
 		{"empty zone", policy("time_zone: ''"), `policies[0].time_zone: "" does not name a zone` + zones},
@@ -81,7 +83,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, policies, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, pace, policies, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},
@@ -105,6 +107,21 @@ func TestFileIsRefused(t *testing.T) {
 		{"fraction past all", "guard: {max_fraction: 1.01}\n", "guard.max_fraction: 1.01 is out of range" + fractions},
 		{"fraction NaN", "guard: {max_fraction: .nan}\n", "guard.max_fraction: NaN is out of range" + fractions},
 		{"fraction in quotes", "guard: {max_fraction: '0.5'}\n", `guard.max_fraction: "0.5" is not a number` + fractions},
+		{"never deleting", "pace: {duty_cycle: 0}\n", "pace.duty_cycle: 0 is out of range" + fractions},
+		{"negative lag", "pace: {max_replica_lag: -1s}\n", `pace.max_replica_lag: "-1s" is negative (hint: from 0s to 36525d)`},
+		{"no pause", "pace: {max_pause: 0s}\n", `pace.max_pause: "0s" is too short (hint: from 1s to 36525d)`},
+		{"size without unit", "pace: {max_slot_wal: 10}\n", "pace.max_slot_wal: 10 has no unit" + sizes},
+		{"size without unit in quotes", "pace: {max_slot_wal: '10'}\n", `pace.max_slot_wal: "10" has no unit` + sizes},
+		{"size in capitals", "pace: {max_slot_wal: 10KB}\n", `pace.max_slot_wal: "10KB" is not a size` + sizes},
+		{"size of a unit", "pace: {max_slot_wal: GB}\n", `pace.max_slot_wal: "GB" is not a size` + sizes},
+		{"size with two points", "pace: {max_slot_wal: 1.0.0GB}\n", `pace.max_slot_wal: "1.0.0GB" is not a size` + sizes},
+		{"negative size", "pace: {max_slot_wal: -1GB}\n", `pace.max_slot_wal: "-1GB" is not a size` + sizes},
+		{"size with a rest", "pace: {max_slot_wal: 1GB and more}\n", `pace.max_slot_wal: "1GB and more" is not a size` + sizes},
+		{"size of nothing", "pace: {max_slot_wal: 0GB}\n", `pace.max_slot_wal: "0GB" is too small (hint: write "" for none)`},
+		{"size of half a byte", "pace: {max_slot_wal: 0.4B}\n", `pace.max_slot_wal: "0.4B" is too small (hint: write "" for none)`},
+		{"size past int64", "pace: {max_slot_wal: 8388608TB}\n", `pace.max_slot_wal: "8388608TB" is too large (hint: 8388607TB is the largest)`},
+		{"size true", "pace: {max_slot_wal: true}\n", "pace.max_slot_wal: true is not a size" + sizes},
+		{"size without value", "pace: {max_slot_wal: }\n", "pace.max_slot_wal" + noValue},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
 		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, text or json)`},

@@ -31,6 +31,10 @@ var keys = []key[Config]{
 	{"batch.target", "100ms", at(func(c *Config) *time.Duration { return &c.Batch.Target }, duration(time.Millisecond, time.Minute))},
 	{"batch.max_rows", "50000", at(func(c *Config) *int { return &c.Batch.MaxRows }, whole(1, 10_000_000))},
 	{"workers", "1", at(func(c *Config) *int { return &c.Workers }, whole(1, 64))},
+	{"pace.duty_cycle", "1", at(func(c *Config) *float64 { return &c.Pace.DutyCycle }, fraction)},
+	{"pace.max_replica_lag", "10s", at(func(c *Config) *time.Duration { return &c.Pace.MaxReplicaLag }, duration(0, century))},
+	{"pace.max_slot_wal", "", at(func(c *Config) *Size { return &c.Pace.MaxSlotWAL }, size)},
+	{"pace.max_pause", "10m", at(func(c *Config) *time.Duration { return &c.Pace.MaxPause }, duration(time.Second, century))},
 	{"guard.max_clock_skew", "5m", at(func(c *Config) *time.Duration { return &c.Guard.MaxClockSkew }, duration(1, century))},
 	{"guard.max_rows", "0", at(func(c *Config) *int64 { return &c.Guard.MaxRows }, whole[int64](0, math.MaxInt64))},
 	{"guard.max_fraction", "1", at(func(c *Config) *float64 { return &c.Guard.MaxFraction }, fraction)},
@@ -50,6 +54,7 @@ var policyKeys = []key[cleanup.Policy]{
 	{"where", "", at(func(p *cleanup.Policy) *string { return &p.Where }, condition)},
 	{"hold", "", at(func(p *cleanup.Policy) *string { return &p.Hold }, condition)},
 	{"strategy", "auto", at(func(p *cleanup.Policy) *cleanup.Strategy { return &p.Strategy }, chosen(cleanup.Strategies...))},
+	{"vacuum", "never", at(func(p *cleanup.Policy) *cleanup.Vacuum { return &p.Vacuum }, chosen(cleanup.Vacuums...))},
 	{"time_zone", "UTC", at(func(p *cleanup.Policy) *string { return &p.TimeZone }, zone)},
 	{"unit", "s", at(func(p *cleanup.Policy) *cleanup.Unit { return &p.Unit }, chosen(cleanup.Units...))},
 }

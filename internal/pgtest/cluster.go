@@ -141,9 +141,14 @@ func (c *Cluster) initialize(settings map[string]string) error {
 	maps.Copy(all, settings)
 	var conf strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(&conf, "%s = '%s'\n", name, strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(all[name]))
+		conf.WriteString(setting(name, all[name]))
 	}
 	return appendFile(filepath.Join(c.data(), "postgresql.conf"), conf.String())
+}
+
+// setting writes a line of postgresql.conf.
+func setting(name, value string) string {
+	return fmt.Sprintf("%s = '%s'\n", name, strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(value))
 }
 
 // command prepares one of the server's programs: as the server's user, in a session of its own so that ^C in the

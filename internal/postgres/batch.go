@@ -153,6 +153,11 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 		return cleanup.Batch{}, err
 	}
 	t := &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: batch.Deleted}
+	if batch.Deleted > 0 { // before the commit, whose answer may be lost
+		if err := p.table.touched.note(p.leaf, t.xid); err != nil {
+			return cleanup.Batch{}, err
+		}
+	}
 	if err := db.commit(ctx, t); err != nil {
 		return cleanup.Batch{}, err
 	}

@@ -61,6 +61,8 @@ type DB struct {
 	reader  *pgconn.PgConn // reads; guarded by readers
 
 	fates fates
+
+	written history // used by pressure alone
 }
 
 // session is a connection that deletes. One worker at a time uses it.

@@ -73,7 +73,7 @@ ORDER BY n.nspname, c.relname`
 // Inspect reads what a plan needs to know of a policy's table, from catalog
 // and statistics. It needs no more than SELECT on the table.
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
-	t := &Table{db: db, tidRange: server.Version >= 140000, quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool)}
+	t := &Table{db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool)}
 	oid, err := t.find(ctx, policy.Table)
 	if err != nil {
 		return nil, err

@@ -24,8 +24,10 @@ type setup struct {
 	opts   postgres.Options
 	runner cleanup.Runner
 	now    func() time.Time
-	skew   time.Duration // the limit
-	locked bool          // take the run's lock, as the command does
+	skew   time.Duration         // the limit
+	locked bool                  // take the run's lock, as the command does
+	begin  func(*postgres.Table) // called before the run begins to delete; may be nil
+	end    func(*postgres.Table) // called behind it; may be nil
 }
 
 // newSetup is the default policy with batches that are small enough for a test
@@ -89,7 +91,13 @@ func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error
 			return result, err
 		}
 	}
+	if s.begin != nil {
+		s.begin(table)
+	}
 	result = s.runner.Run(ctx, plan, table)
+	if s.end != nil {
+		s.end(table)
+	}
 	return result, result.Err
 }
 

@@ -23,6 +23,10 @@ type Table struct {
 	facts    cleanup.Table
 	denied   []string                  // leaves that the role may not delete from
 	cut      map[cleanup.Strategy]bool // how leaves were cut so far
+
+	version int  // of the server
+	pooled  bool // a connection pooler stands in between
+	touched touched
 }
 
 // Facts returns what the plan is made of.

@@ -110,6 +110,8 @@ func stopped(reason cleanup.StopReason) string {
 		return "limits.max_duration is spent; the next run goes on"
 	case cleanup.RowBudget:
 		return "limits.max_rows is spent; the next run goes on"
+	case cleanup.UnderPressure:
+		return "by pressure that lasted, see below; the next run goes on"
 	case cleanup.Interrupted:
 		return "interrupted; the next run goes on"
 	case cleanup.Guard:

@@ -1,0 +1,30 @@
+package cleanup
+
+import (
+	"context"
+	"time"
+)
+
+// longestBatch bounds what a rest is reckoned from. The server ends a batch
+// after a minute: one that took longer from here waited for a server that was
+// not there, and that was rest enough.
+const longestBatch = time.Minute
+
+// rest keeps a worker away from the server after a batch that took so long, so
+// that the batch is the duty cycle's share of the whole. It ends early when the
+// run is to stop, when the time budget is spent and when another worker failed.
+func (p *policyRun) rest(ctx context.Context, took time.Duration, failed <-chan struct{}) error {
+	if p.DutyCycle <= 0 || p.DutyCycle >= 1 {
+		return nil
+	}
+	rest := time.Duration(float64(min(took, longestBatch)) * (1 - p.DutyCycle) / p.DutyCycle)
+	return p.sleepUnless(ctx, p.withinBudget(rest), failed)
+}
+
+// withinBudget shortens a wait to what is left of the time budget.
+func (p *policyRun) withinBudget(d time.Duration) time.Duration {
+	if p.Deadline.IsZero() {
+		return d
+	}
+	return min(d, time.Until(p.Deadline))
+}
