@@ -13,7 +13,8 @@ type Table struct {
 	ColumnType string // the expiry column's type, as PostgreSQL writes it
 	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
 	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
-	Skipped    int    // partitions that by their bounds hold nothing expired
+	Expired    []ExpiredPartition
+	Skipped    int // partitions that by their bounds hold nothing expired
 	Warnings   []string
 }
 
@@ -45,15 +46,19 @@ func (l Leaf) RowsPerPage() float64 {
 // Plan is what a run will do for one policy, and why. It is made before
 // anything is deleted.
 type Plan struct {
-	Policy   Policy
-	Table    string
-	Cutoff   time.Time
-	Leaves   []LeafPlan
-	Skipped  int
-	Warnings []string
+	Policy  Policy
+	Table   string
+	Cutoff  time.Time
+	Leaves  []LeafPlan
+	Skipped int
+	// Droppable is how many partitions strategy Partition would drop, where the
+	// choice was left to Auto, which never does.
+	Droppable int
+	Warnings  []string
 }
 
-// LeafPlan is the strategy for one leaf, and the reason for it.
+// LeafPlan is the strategy for one leaf, or for a unit that is dropped whole, and
+// the reason for it.
 type LeafPlan struct {
 	Leaf
 	Strategy Strategy
@@ -66,10 +71,18 @@ func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
 		Skipped: table.Skipped, Warnings: table.Warnings,
 	}
+	kept := plan.planPartitions(table)
 	for _, leaf := range table.Leaves {
+		whyNot, byRows := kept[leaf.OID]
+		if kept != nil && !byRows {
+			continue // its partition is dropped whole
+		}
 		strategy, reason, err := choose(policy.Strategy, leaf, table.TIDRange)
 		if err != nil {
 			return plan, err
+		}
+		if byRows {
+			reason = "not dropped whole: " + whyNot + "; " + reason
 		}
 		plan.Leaves = append(plan.Leaves, LeafPlan{Leaf: leaf, Strategy: strategy, Reason: reason})
 	}

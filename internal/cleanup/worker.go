@@ -157,6 +157,11 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) error {
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
 	}
+	if batch.Dropped != "" {
+		p.event(slog.LevelInfo, EventDropped, "partition", batch.Dropped, "rows", batch.Deleted, "duration_ms", batch.Took.Milliseconds())
+		p.report(Progress{Phase: Deleting, Rows: int(batch.Deleted), Took: batch.Took})
+		return nil
+	}
 	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", batch.Took.Milliseconds())
 	p.report(Progress{Phase: Deleting, Rows: rows, Took: batch.Took})
 	return nil
@@ -170,6 +175,10 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) {
 	if batch.Locked > 0 {
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked
+	}
+	if batch.Dropped != "" {
+		p.result.Dropped = append(p.result.Dropped, batch.Dropped)
+		return // it took no time for its rows
 	}
 	p.pacer.observe(rows, batch.Took)
 }
