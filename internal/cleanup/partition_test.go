@@ -25,6 +25,22 @@ func messagesByMonth() Table {
 	}
 }
 
+func TestDroppedPartitionIsCountedAndTeachesThePacerNothing(t *testing.T) {
+	t.Parallel()
+	p := &policyRun{Runner: newRunner()}
+	p.pacer = newPacer(p.BatchTarget, p.BatchMaxRows)
+	before := p.pacer.rows
+	for _, took := range []time.Duration{time.Hour, time.Microsecond} {
+		p.account(nil, Batch{Deleted: 1_000_000, Took: took, Dropped: "january"}, before)
+	}
+	if p.pacer.rows != before {
+		t.Errorf("the next batch has %d rows, want %d", p.pacer.rows, before)
+	}
+	if diff := cmp.Diff([]string{"january", "january"}, p.result.Dropped); diff != "" || p.result.Deleted != 2_000_000 || p.result.Batches != 2 {
+		t.Errorf("dropped %v, deleted %d in %d batches", p.result.Dropped, p.result.Deleted, p.result.Batches)
+	}
+}
+
 func TestPlanDropsExpiredPartitionsOnlyIfToldTo(t *testing.T) {
 	t.Parallel()
 	const (

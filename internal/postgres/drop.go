@@ -360,9 +360,10 @@ func (p *dropPiece) patient(ctx context.Context, err error) error {
 	if !first {
 		d.waits++
 	}
-	giveUp := d.waits > maxWaits
+	again := !first && d.waits <= maxWaits
+	giveUp := !first && d.waits == maxWaits+1 // this is said once, not for each partition
 	d.mu.Unlock()
-	if !first && !giveUp {
+	if again {
 		return &cleanup.TransientError{Err: err}
 	}
 	if giveUp {
