@@ -53,8 +53,9 @@ type Piece interface {
 type Batch struct {
 	Deleted int64
 	Locked  int64
-	Took    time.Duration // that the server worked on it: what others may have felt; 0: it did not delete
-	Dropped string        // the partition that was dropped; Deleted counts its rows. "": none
+	Took    time.Duration // that the server worked on it: what others may have felt; 0: it only counted
+	WAL     int64         // bytes that the server logged meanwhile, others' included
+	Dropped string        // the partition that was dropped, whose rows are in Deleted; "": none
 }
 
 // ErrLocked says that rows of a piece are locked by another transaction.

@@ -2,11 +2,24 @@ package cleanup
 
 import "time"
 
-// Size follows time: after each batch the next one's size moves to where a
-// batch would have taken the target. It shrinks at once, because a batch that
-// takes too long is what other work feels; it grows at most fourfold, because
-// one fast batch may have been an empty stretch of the table.
-const maxGrowth = 4
+// Size follows time and log. The next batch is as large as the last one would
+// have had to be to take the target on the server, or to write its share of
+// the server's WAL buffers, whichever is smaller. It shrinks at once, because a
+// batch that takes too long is what other work feels. It grows at most
+// sixteenfold, so that it settles within five batches from any start, and at
+// most fourfold when less than half of the batch had expired: the next stretch of
+// the table may have more to delete.
+const (
+	maxGrowth       = 16
+	maxSparseGrowth = 4
+)
+
+// logShare is the share of the WAL buffers that all batches in work may fill
+// together. As long as they fit in there, the server's WAL writer brings a batch
+// to disk while the next one is deleted. A larger one has to make room by
+// itself, page by page, and others wait for it meanwhile: measured, batches of
+// half the buffers delete a third faster than batches of twice the buffers.
+const logShare = 0.5
 
 // FirstRows is the size of a run's first batch, unless the largest is smaller.
 const FirstRows = 1_000
@@ -15,19 +28,30 @@ const FirstRows = 1_000
 type pacer struct {
 	target  time.Duration
 	maxRows int
+	maxWAL  float64 // bytes of one batch; 0: any number
 	rows    int
 }
 
-func newPacer(target time.Duration, maxRows int) *pacer {
-	return &pacer{target: target, maxRows: maxRows, rows: min(FirstRows, maxRows)}
+func newPacer(target time.Duration, maxRows int, walBuffers int64, workers int) *pacer {
+	return &pacer{
+		target: target, maxRows: maxRows,
+		maxWAL: logShare * float64(walBuffers) / float64(workers),
+		rows:   min(FirstRows, maxRows),
+	}
 }
 
-// observe tells the pacer how long a batch of rows took.
-func (p *pacer) observe(rows int, took time.Duration) {
+// observe tells the pacer how a batch of rows went.
+func (p *pacer) observe(rows int, batch Batch) {
 	if rows <= 0 {
 		return
 	}
-	ideal := float64(rows) * float64(p.target) / float64(max(took, time.Microsecond))
-	ideal = min(ideal, float64(rows)*maxGrowth)
-	p.rows = min(max(int(ideal), 1), p.maxRows)
+	growth := float64(maxGrowth)
+	if batch.Deleted < int64(rows)/2 {
+		growth = maxSparseGrowth
+	}
+	scale := min(growth, float64(p.target)/float64(max(batch.Took, time.Microsecond)))
+	if p.maxWAL > 0 {
+		scale = min(scale, p.maxWAL/float64(max(batch.WAL, 1)))
+	}
+	p.rows = min(max(int(float64(rows)*scale), 1), p.maxRows)
 }

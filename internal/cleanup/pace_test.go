@@ -84,7 +84,7 @@ func TestBatchesShrinkAtOnceAndGrowAgain(t *testing.T) {
 			return nil
 		}
 		m.run(t, t.Context(), newRunner())
-		want := []int{1000, 1000, 1000, 1000, 100, 100, 100, 400, 1000, 1000}
+		want := []int{1000, 1000, 1000, 1000, 100, 100, 100, 1000, 1000, 1000}
 		if got := m.asked[:len(want)]; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("batches of %v rows, want %v", got, want)
 		}
@@ -115,7 +115,7 @@ func TestASlowNetworkDoesNotShrinkTheBatches(t *testing.T) {
 				m := newModel(100_000)
 				m.perRow, m.perBatch, m.perNext = 10*time.Microsecond, trip, trip/2
 				m.run(t, t.Context(), newRunner())
-				want := []int{1000, 4000, 10_000, 10_000}
+				want := []int{1000, 10_000, 10_000}
 				if got := m.asked[:len(want)]; fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Errorf("batches of %v rows, want %v, as without a network", got, want)
 				}
@@ -135,13 +135,14 @@ func TestPacerKeepsItsBounds(t *testing.T) {
 	}{
 		{"no row", 0, time.Hour, 1000},
 		{"no time, a large batch", most, 0, most},
-		{"no time, a small batch", 1, 0, 4},
-		{"the clock went back", 1000, -time.Second, 4000},
+		{"no time, a small batch", 1, 0, 16},
+		{"the clock went back", 1000, -time.Second, 16_000},
 		{"exactly the target", 1000, target, 1000},
 		{"a moment faster", 1000, target - time.Millisecond, 1010},
 		{"a moment slower", 1000, target + time.Millisecond, 990},
 		{"four times faster", 1000, target / 4, 4000},
-		{"five times faster", 1000, target / 5, 4000},
+		{"sixteen times faster", 1000, target / 16, 16_000},
+		{"twenty times faster", 1000, target / 20, 16_000},
 		{"exactly the largest", 12_500, target / 4, most},
 		{"a row beyond the largest", 12_501, target / 4, most},
 		{"ten times slower", 1000, 10 * target, 100},
@@ -151,11 +152,83 @@ func TestPacerKeepsItsBounds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPacer(target, most)
-			p.observe(tt.rows, tt.took)
+			p := newPacer(target, most, 16<<20, 1)
+			p.observe(tt.rows, Batch{Deleted: int64(tt.rows), Took: tt.took})
 			if p.rows != tt.want {
 				t.Errorf("the next batch has %d rows, want %d", p.rows, tt.want)
 			}
 		})
+	}
+}
+
+// What the batches in work log together has to fit into half of the server's
+// WAL buffers, however fast they are.
+func TestBatchesLeaveRoomInTheWALBuffers(t *testing.T) {
+	t.Parallel()
+	const target, most = 100 * time.Millisecond, 50_000
+	tests := []struct {
+		name    string
+		buffers int64
+		workers int
+		wal     int64 // of a batch of 1000 rows
+		want    int
+	}{
+		{"one worker, exactly its share", 16 << 20, 1, 8 << 20, 1000},
+		{"one worker, twice its share", 16 << 20, 1, 16 << 20, 500},
+		{"two workers share", 16 << 20, 2, 8 << 20, 500},
+		{"four workers share", 16 << 20, 4, 8 << 20, 250},
+		{"half the share", 16 << 20, 1, 4 << 20, 2000},
+		{"next to no log", 16 << 20, 1, 100, 16_000},
+		{"no log", 16 << 20, 1, 0, 16_000},
+		{"more than a row has room for", 16 << 20, 1, 1 << 40, 1},
+		{"small buffers", 64 << 10, 1, 1 << 20, 31},
+		{"a server that does not tell", 0, 1, 1 << 40, 16_000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPacer(target, most, tt.buffers, tt.workers)
+			p.observe(1000, Batch{Deleted: 1000, Took: time.Millisecond, WAL: tt.wal})
+			if p.rows != tt.want {
+				t.Errorf("the next batch has %d rows, want %d", p.rows, tt.want)
+			}
+		})
+	}
+}
+
+// A batch costs the server something besides its rows. The size still settles
+// where a batch takes the target, from any start, within five batches.
+func TestSizesSettleWithinFiveBatchesFromAnyStart(t *testing.T) {
+	t.Parallel()
+	const target, fixed = 100 * time.Millisecond, 5 * time.Millisecond
+	for _, start := range []int{1, 50, 1000, 20_000, 1_000_000} {
+		for _, perRow := range []time.Duration{time.Microsecond, 20 * time.Microsecond, time.Millisecond} {
+			t.Run(fmt.Sprintf("from %d rows, %s a row", start, perRow), func(t *testing.T) {
+				t.Parallel()
+				p := newPacer(target, 10_000_000, 0, 1)
+				p.rows = start
+				took := func() time.Duration { return fixed + time.Duration(p.rows)*perRow }
+				wanted := int((target - fixed) / perRow)
+				for range 5 {
+					p.observe(p.rows, Batch{Deleted: int64(p.rows), Took: took()})
+				}
+				if off := float64(p.rows)/float64(wanted) - 1; off < -0.1 || off > 0.1 {
+					t.Errorf("the sixth batch has %d rows, want about %d", p.rows, wanted)
+				}
+			})
+		}
+	}
+}
+
+// Half of the rows of a batch are enough to tell what a row costs. A batch with
+// fewer says little about the next stretch of the table.
+func TestAnEmptyStretchIsNoReasonToHurry(t *testing.T) {
+	t.Parallel()
+	for deleted, want := range map[int64]int{0: 4000, 499: 4000, 500: 16_000, 1000: 16_000} {
+		p := newPacer(100*time.Millisecond, 50_000, 0, 1)
+		p.observe(1000, Batch{Deleted: deleted, Took: time.Millisecond})
+		if p.rows != want {
+			t.Errorf("after %d of 1000 rows the next batch has %d rows, want %d", deleted, p.rows, want)
+		}
 	}
 }

@@ -28,7 +28,7 @@ func messagesByMonth() Table {
 func TestDroppedPartitionIsCountedAndTeachesThePacerNothing(t *testing.T) {
 	t.Parallel()
 	p := &policyRun{Runner: newRunner()}
-	p.pacer = newPacer(p.BatchTarget, p.BatchMaxRows)
+	p.pacer = newPacer(p.BatchTarget, p.BatchMaxRows, 0, 1)
 	before := p.pacer.rows
 	for _, took := range []time.Duration{time.Hour, time.Microsecond} {
 		p.account(nil, Batch{Deleted: 1_000_000, Took: took, Dropped: "january"}, before)

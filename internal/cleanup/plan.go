@@ -9,12 +9,13 @@ import (
 // Table is what the catalog and the statistics say of a policy's table. It
 // costs nothing to read: no row of the table is looked at.
 type Table struct {
-	Name       string // schema-qualified, quoted where SQL needs it
-	ColumnType string // the expiry column's type, as PostgreSQL writes it
-	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
-	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
-	Expired    []ExpiredPartition
-	Skipped    int // partitions that by their bounds hold nothing expired
+	Name       string             // schema-qualified, quoted where SQL needs it
+	ColumnType string             // the expiry column's type, as PostgreSQL writes it
+	TIDRange   bool               // the server scans ranges of ctid: PostgreSQL 14 and later
+	WALBuffers int64              // bytes of log that the server holds before somebody has to write it
+	Leaves     []Leaf             // the tables that hold the rows and may hold expired ones
+	Expired    []ExpiredPartition // what could be dropped in place of its leaves
+	Skipped    int                // partitions that by their bounds hold nothing expired
 	Warnings   []string
 }
 
@@ -46,18 +47,21 @@ func (l Leaf) RowsPerPage() float64 {
 // Plan is what a run will do for one policy, and why. It is made before
 // anything is deleted.
 type Plan struct {
-	Policy  Policy
-	Table   string
-	Cutoff  time.Time
-	Leaves  []LeafPlan
-	Skipped int
+	Policy   Policy
+	Table    string
+	Cutoff   time.Time
+	Leaves   []LeafPlan
+	Skipped  int
+	Warnings []string
+
 	// Droppable is how many partitions strategy Partition would drop, where the
 	// choice was left to Auto, which never does.
 	Droppable int
-	Warnings  []string
+
+	WALBuffers int64 // as in Table
 }
 
-// LeafPlan is the strategy for one leaf, or for a unit that is dropped whole, and
+// LeafPlan is the strategy for one leaf, or for a partition that is dropped whole, and
 // the reason for it.
 type LeafPlan struct {
 	Leaf
@@ -69,7 +73,7 @@ type LeafPlan struct {
 func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 	plan := Plan{
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
-		Skipped: table.Skipped, Warnings: table.Warnings,
+		Skipped: table.Skipped, Warnings: table.Warnings, WALBuffers: table.WALBuffers,
 	}
 	kept := plan.planPartitions(table)
 	for _, leaf := range table.Leaves {

@@ -61,7 +61,7 @@ type Runner struct {
 // work; to let them finish, close Stop.
 func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 	started := time.Now()
-	p := &policyRun{Runner: r, plan: plan, db: db, pacer: newPacer(r.BatchTarget, r.BatchMaxRows)}
+	p := &policyRun{Runner: r, plan: plan, db: db, pacer: newPacer(r.BatchTarget, r.BatchMaxRows, plan.WALBuffers, max(1, r.Workers))}
 	p.result.Describe(plan)
 	reason, err := p.work(ctx)
 	if rows := db.Unconfirmed(); rows > 0 {

@@ -178,7 +178,7 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) {
 	}
 	if batch.Dropped != "" {
 		p.result.Dropped = append(p.result.Dropped, batch.Dropped)
-		return // it took no time for its rows
+	} else if batch.Took > 0 {
+		p.pacer.observe(rows, batch)
 	}
-	p.pacer.observe(rows, batch.Took)
 }

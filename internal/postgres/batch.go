@@ -61,16 +61,17 @@ func (p *piece) parameters() []string {
 	return append([]string{p.table.expiry.bound}, p.args...)
 }
 
-// batchSettings are those of a batch beside settings: its commit does not wait
-// for the disk. The transaction id is taken before the rows are touched.
-const batchSettings = `
-SELECT set_config('synchronous_commit', 'off', true),
-       pg_current_xact_id(), pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+// batchStart takes the transaction's id before a row is touched, and adds to
+// settings that the commit does not wait for the disk.
+const batchStart = `
+SELECT pg_current_xact_id(), pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn(),
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+       set_config('synchronous_commit', 'off', true),` + settingsList
 
-// batchEnd is the server's clock after the DELETE. The time between is what
-// sizes follow: the way to the server and back is nobody's burden.
-const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+// batchEnd is the server's clock, and how far its log is, after the DELETE. What
+// lies between is what sizes follow: the way to the server and back is nobody's
+// burden.
+const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_wal_insert_lsn()"
 
 // batchTimeout ends a batch that goes far beyond any target.
 const batchTimeout = time.Minute
@@ -123,42 +124,55 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	}
 	pipeline := append([]statement{
 		{sql: begin},
-		{settings, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
-		{sql: batchSettings},
+		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
 	}, statements...)
 	results, err := exec(ctx, s.conn, append(pipeline, statement{sql: batchEnd})...)
 	if err != nil {
 		return cleanup.Batch{}, classify(err)
 	}
-	start, deleted, end := results[2].rows[0], results[3].affected, results[len(results)-1].rows
-	batch := cleanup.Batch{Deleted: deleted}
+	start, end := results[1].rows[0], results[len(results)-1].rows[0]
+	began, err := readMoment(start[3], start[2])
+	if err != nil {
+		return cleanup.Batch{}, err
+	}
+	ended, err := readMoment(end[0], end[1])
+	if err != nil {
+		return cleanup.Batch{}, err
+	}
+	batch := cleanup.Batch{
+		Deleted: results[2].affected,
+		Took:    max(0, ended.clock-began.clock), // a clock may be set back
+		WAL:     int64(ended.wal - began.wal),
+	}
 	if len(statements) > 1 {
-		if batch.Locked, err = integer(results[4].rows); err != nil {
+		if batch.Locked, err = integer(results[3].rows); err != nil {
 			return cleanup.Batch{}, err
 		}
 	}
-	if batch.Took, err = between(start[4], end); err != nil {
+	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	if err := db.fates.begin(s, start[2], start[3]); err != nil {
-		return cleanup.Batch{}, err
-	}
-	t := &transaction{session: s, replayed: s.replayed, xid: start[1], began: start[2], piece: p, rows: deleted}
+	t := &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: batch.Deleted}
 	if err := db.commit(ctx, t); err != nil {
 		return cleanup.Batch{}, err
 	}
 	return batch, nil
 }
 
-// between returns the time from one reading of the server's clock to another,
-// in microseconds; a clock that was set back gives 0.
-func between(start string, end [][]string) (time.Duration, error) {
-	from, err := strconv.ParseInt(start, 10, 64)
+// moment is a reading of the server's clock and of how far its log is.
+type moment struct {
+	clock time.Duration // since 1970
+	wal   uint64        // a position in the write-ahead log, in bytes
+}
+
+func readMoment(micros, lsn string) (m moment, err error) {
+	n, err := strconv.ParseInt(micros, 10, 64)
 	if err != nil {
-		return 0, err
+		return m, fmt.Errorf("the server's clock: %w", err)
 	}
-	to, err := integer(end)
-	return max(0, time.Duration(to-from)*time.Microsecond), err
+	m.clock = time.Duration(n) * time.Microsecond
+	m.wal, err = parseLSN(lsn)
+	return m, err
 }
 
 // commit commits t and returns nil only if the server did.

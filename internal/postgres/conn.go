@@ -278,8 +278,10 @@ const (
 // the meaning of a value, or hide: how times and numbers are written, in which
 // zone the operator's conditions are read, and whether row-level security may
 // leave rows out without an error.
-const settings = `
-SELECT set_config('datestyle', 'ISO, YMD', true),
+const settings = "SELECT " + settingsList
+
+const settingsList = `
+       set_config('datestyle', 'ISO, YMD', true),
        set_config('timezone', 'UTC', true),
        set_config('extra_float_digits', '1', true),
        set_config('row_security', 'off', true),

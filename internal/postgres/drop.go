@@ -292,8 +292,7 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 	db := p.table.db
 	results, err := exec(ctx, s.conn,
 		statement{sql: begin},
-		statement{settings, []string{milliseconds(db.opts.LockTimeout), "0"}},
-		statement{sql: batchSettings},
+		statement{batchStart, []string{milliseconds(db.opts.LockTimeout), "0"}},
 		statement{sql: wholeSettings},
 		statement{sql: "LOCK TABLE " + now.name + " IN ACCESS EXCLUSIVE MODE"},
 		statement{nameQuery, []string{now.name, p.oidText()}},
@@ -301,8 +300,8 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 	if err != nil {
 		return 0, fmt.Errorf("count partition %s, which is detached: %w", now.name, classify(err))
 	}
-	xid, counted := results[2].rows[0], results[6].rows[0]
-	if same := results[5].rows[0][0] == "t"; !same {
+	start, counted := results[1].rows[0], results[5].rows[0]
+	if same := results[4].rows[0][0] == "t"; !same {
 		rollback(ctx, s.conn)
 		return 0, &cleanup.TransientError{Err: fmt.Errorf("partition %s was renamed meanwhile", now.name)}
 	}
@@ -321,11 +320,15 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		}
 		return 0, fmt.Errorf("drop partition %s, which is detached: %w", now.name, classify(err))
 	}
-	if err := db.fates.begin(s, xid[2], xid[3]); err != nil {
+	position, err := parseLSN(start[2])
+	if err != nil {
+		return 0, err
+	}
+	if err := db.fates.begin(s, position, start[1]); err != nil {
 		return 0, err
 	}
 	// A DROP waits for the disk whatever synchronous_commit says.
-	return rows, db.commit(ctx, &transaction{session: s, replayed: s.replayed, xid: xid[1], began: xid[2], piece: p, rows: rows})
+	return rows, db.commit(ctx, &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: rows})
 }
 
 // undo attaches the partition again that this run has detached, because of what

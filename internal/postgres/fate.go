@@ -136,11 +136,7 @@ func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn) (committed 
 
 // begin notes that a session began a new transaction at a WAL position, when
 // everything up to flushed was on disk: its earlier ones had ended by then.
-func (f *fates) begin(s *session, at, flushed string) error {
-	position, err := parseLSN(at)
-	if err != nil {
-		return err
-	}
+func (f *fates) begin(s *session, position uint64, flushed string) error {
 	durable, err := parseLSN(flushed)
 	if err != nil {
 		return err

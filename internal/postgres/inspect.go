@@ -85,7 +85,7 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
 	}
-	t.facts.ColumnType, t.facts.TIDRange = columnType, t.tidRange
+	t.facts.ColumnType, t.facts.TIDRange, t.facts.WALBuffers = columnType, t.tidRange, server.WALBuffers
 	if kind == "p" {
 		if err := t.readPartitions(ctx, policy, oid, column); err != nil {
 			return nil, fmt.Errorf("inspect the partitions of %s: %w", t.facts.Name, err)

@@ -17,6 +17,8 @@ type Server struct {
 	Standby  bool          // it replays what a primary writes
 	ReadOnly bool          // transactions are read-only unless they say otherwise
 	Pooled   bool          // a connection pooler stands in between
+
+	WALBuffers int64 // bytes, the setting wal_buffers
 }
 
 const serverQuery = `
@@ -24,7 +26,8 @@ SELECT current_setting('server_version_num'),
        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
        pg_is_in_recovery(),
        current_setting('default_transaction_read_only')::bool,
-       pg_backend_pid()`
+       pg_backend_pid(),
+       pg_size_bytes(current_setting('wal_buffers'))`
 
 // Server asks the server for its facts. now is the host's clock.
 func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) {
@@ -43,6 +46,10 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 	if err != nil {
 		return Server{}, fmt.Errorf("clock_timestamp: %w", err)
 	}
+	buffers, err := strconv.ParseInt(row[5], 10, 64)
+	if err != nil {
+		return Server{}, fmt.Errorf("wal_buffers: %w", err)
+	}
 	clock := time.UnixMicro(micros).UTC()
 	return Server{
 		Version:  version,
@@ -51,7 +58,8 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 		Standby:  row[2] == "t",
 		ReadOnly: row[3] == "t",
 		// A pooler hands out process ids of its own.
-		Pooled: row[4] != strconv.Itoa(int(db.reader.PID())),
+		Pooled:     row[4] != strconv.Itoa(int(db.reader.PID())),
+		WALBuffers: buffers,
 	}, nil
 }
 
