@@ -60,15 +60,13 @@ func (p *dropPiece) detach(ctx context.Context, conn *pgconn.PgConn) (*standing,
 	if err != nil || now == nil || now.parent == "" {
 		return now, err
 	}
+	now.comment = unmarked(now.comment)
 	if now.pending {
 		err = p.transact(ctx, conn, "ALTER TABLE "+now.parent+" DETACH PARTITION "+now.name+" FINALIZE")
+	} else if p.table.drops.concurrently && !now.hasDefault {
+		err = p.detachConcurrently(ctx, conn, now)
 	} else {
-		now.comment = unmarked(now.comment)
-		if p.table.drops.concurrently && !now.hasDefault {
-			err = p.detachConcurrently(ctx, conn, now)
-		} else {
-			err = p.transact(ctx, conn, "ALTER TABLE "+now.parent+" DETACH PARTITION "+now.name, p.markSQL(now))
-		}
+		err = p.transact(ctx, conn, "ALTER TABLE "+now.parent+" DETACH PARTITION "+now.name, p.markSQL(now))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("detach partition %s: %w", now.name, classify(err))
