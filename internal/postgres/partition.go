@@ -151,7 +151,7 @@ func (t *Table) isExpired(ctx context.Context, p *partition, unexpired map[strin
 // obstaclesQuery tells for partitions what speaks against dropping them: an owner
 // of whose role this one is no member; what DROP or DETACH would refuse, and what a DROP would not do that a DELETE
 // does. A foreign key or trigger of a partitioned table has a copy in each
-// partition. What depends on a partition because it is a part of it, goes with it.
+// partition, which before PostgreSQL 15 counts as internal. What depends on a partition because it is a part of it, goes with it.
 const obstaclesQuery = `
 SELECT top.oid,
   (SELECT format('%I', pg_get_userbyid(c.relowner)) FROM pg_catalog.pg_class c
@@ -163,7 +163,7 @@ SELECT top.oid,
    WHERE k.contype = 'f' AND k.confrelid = ANY (below || above) ORDER BY k.conparentid, k.oid LIMIT 1),
   (SELECT format('trigger %I of %s would not be fired', g.tgname, g.tgrelid::regclass)
    FROM pg_catalog.pg_trigger g
-   WHERE g.tgrelid = ANY (below) AND NOT g.tgisinternal AND g.tgtype & 8 <> 0 AND g.tgenabled <> 'D' LIMIT 1),
+   WHERE g.tgrelid = ANY (below) AND (NOT g.tgisinternal OR g.tgparentid <> 0) AND g.tgtype & 8 <> 0 AND g.tgenabled <> 'D' LIMIT 1),
   (SELECT format('rule %I of %s would not be followed', r.rulename, r.ev_class::regclass)
    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = ANY (below) AND r.ev_type = '4' LIMIT 1),
   (SELECT format('publication %I would not tell its subscribers', b.pubname)

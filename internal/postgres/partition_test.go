@@ -292,6 +292,7 @@ func TestWhatGoesWithAPartitionIsNoObstacle(t *testing.T) {
 // twoYears has 100 rows in an expired partition, old, and 100 others in new.
 const twoYears = `
 	CREATE TABLE messages (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
+	CREATE INDEX ON messages (expires_at);
 	CREATE TABLE old PARTITION OF messages FOR VALUES FROM ('2001-01-01Z') TO ('2002-01-01Z');
 	CREATE TABLE new PARTITION OF messages FOR VALUES FROM ('2101-01-01Z') TO ('2102-01-01Z');
 	INSERT INTO messages SELECT i, '2001-01-01Z'::timestamptz + i * interval '1 day' + i % 2 * interval '100 years' FROM generate_series(1, 200) AS i`
