@@ -260,7 +260,7 @@ func TestKilledBackendsLoseNoPartition(t *testing.T) {
 		kills := 0
 		s.runner.Progress = func(cleanup.Progress) {
 			if kills++; kills <= 2 {
-				pgtest.Exec(t, conn, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+				pgtest.Exec(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 					WHERE datname = current_database() AND application_name = 'message-cleanup'`)
 			}
 		}
