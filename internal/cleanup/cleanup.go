@@ -25,6 +25,7 @@ const (
 	EventPolicyFinished = "policy finished"
 	EventPolicyFailed   = "policy failed"
 	EventBatch          = "batch deleted"
+	EventDropped        = "partition dropped"
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
 	EventWaiting        = "waiting for the database"

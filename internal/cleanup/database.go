@@ -63,8 +63,9 @@ type Piece interface {
 type Batch struct {
 	Deleted int64
 	Locked  int64
-	Took    time.Duration // that the server worked on it: what others may have felt
+	Took    time.Duration // that the server worked on it: what others may have felt; 0: it only counted
 	WAL     int64         // bytes that the server logged meanwhile, others' included
+	Dropped string        // the partition that was dropped, whose rows are in Deleted; "": none
 }
 
 // ErrLocked says that rows of a piece are locked by another transaction.

@@ -13,8 +13,9 @@ type Table struct {
 	ColumnType string // the expiry column's type, as PostgreSQL writes it
 	TIDRange   bool   // the server scans ranges of ctid: PostgreSQL 14 and later
 	Server     ServerFacts
-	Leaves     []Leaf // the tables that hold the rows and may hold expired ones
-	Skipped    int    // partitions that by their bounds hold nothing expired
+	Leaves     []Leaf             // the tables that hold the rows and may hold expired ones
+	Expired    []ExpiredPartition // what could be dropped in place of its leaves
+	Skipped    int                // partitions that by their bounds hold nothing expired
 	Warnings   []string
 }
 
@@ -61,9 +62,14 @@ type Plan struct {
 	Skipped  int
 	Warnings []string
 	Server   ServerFacts
+
+	// Droppable is how many partitions strategy Partition would drop, where the
+	// choice was left to Auto, which never does.
+	Droppable int
 }
 
-// LeafPlan is the strategy for one leaf, and the reason for it.
+// LeafPlan is the strategy for one leaf, or for a partition that is dropped whole, and
+// the reason for it.
 type LeafPlan struct {
 	Leaf
 	Strategy Strategy
@@ -76,10 +82,18 @@ func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
 		Skipped: table.Skipped, Warnings: table.Warnings, Server: table.Server,
 	}
+	kept := plan.planPartitions(table)
 	for _, leaf := range table.Leaves {
+		whyNot, byRows := kept[leaf.OID]
+		if kept != nil && !byRows {
+			continue // its partition is dropped whole
+		}
 		strategy, reason, err := choose(policy.Strategy, leaf, table)
 		if err != nil {
 			return plan, err
+		}
+		if byRows {
+			reason = "not dropped whole: " + whyNot + "; " + reason
 		}
 		plan.Leaves = append(plan.Leaves, LeafPlan{Leaf: leaf, Strategy: strategy, Reason: reason})
 	}

@@ -57,10 +57,14 @@ const (
 	Auto  Strategy = "auto"  // the plan chooses, table by table
 	Index Strategy = "index" // windows of the expiry column, found in its btree index
 	Heap  Strategy = "heap"  // ranges of blocks, in physical order
+
+	// Partition drops partitions that are wholly expired, and chooses like Auto
+	// for what is left.
+	Partition Strategy = "partition"
 )
 
 // Strategies lists the valid values of a policy's strategy.
-var Strategies = []Strategy{Auto, Index, Heap}
+var Strategies = []Strategy{Auto, Index, Heap, Partition}
 
 // Vacuum says whether a run vacuums what it deleted from.
 type Vacuum string

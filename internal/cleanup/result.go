@@ -46,11 +46,12 @@ type PolicyResult struct {
 	SQL        []string // a dry run's first batches
 	StopReason StopReason
 
-	Deleted  int64  // rows deleted, and known to be durable
-	Backlog  *int64 // expired rows left, held rows apart; nil: not counted
-	Held     *int64 // expired rows that hold keeps; nil: not counted
-	Locked   int64  // expired rows that other transactions held locked to the end
-	Refused  int64  // expired rows that the database does not delete
+	Deleted  int64    // rows deleted, and known to be durable
+	Backlog  *int64   // expired rows left, held rows apart; nil: not counted
+	Held     *int64   // expired rows that hold keeps; nil: not counted
+	Locked   int64    // expired rows that other transactions held locked to the end
+	Refused  int64    // expired rows that the database does not delete
+	Dropped  []string // partitions dropped whole; their rows are part of Deleted
 	Batches  int64
 	Retries  int64
 	Duration time.Duration
@@ -83,6 +84,9 @@ func (r *PolicyResult) Describe(plan Plan) {
 			reason = leaf.Name + " by " + string(leaf.Strategy) + ": " + reason
 		}
 		r.Reasons = append(r.Reasons, reason)
+	}
+	if advice := plan.advice(); advice != "" {
+		r.Reasons = append(r.Reasons, advice)
 	}
 	slices.Sort(names)
 	r.Strategy = strings.Join(slices.Compact(names), "+")

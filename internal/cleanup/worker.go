@@ -166,6 +166,11 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took tim
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
 	}
+	if batch.Dropped != "" {
+		p.event(slog.LevelInfo, EventDropped, "partition", batch.Dropped, "rows", batch.Deleted, "duration_ms", batch.Took.Milliseconds())
+		p.report(Progress{Phase: Deleting, Rows: int(batch.Deleted), Took: batch.Took})
+		return took, nil
+	}
 	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", batch.Took.Milliseconds())
 	p.report(Progress{Phase: Deleting, Rows: rows, Took: batch.Took})
 	return took, nil
@@ -180,5 +185,9 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) {
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked
 	}
-	p.pacer.observe(rows, batch)
+	if batch.Dropped != "" {
+		p.result.Dropped = append(p.result.Dropped, batch.Dropped)
+	} else if batch.Took > 0 {
+		p.pacer.observe(rows, batch)
+	}
 }

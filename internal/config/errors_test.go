@@ -63,7 +63,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"name is a date", policy("name: 2024-01-01"), "policies[0].name: a date is not text (hint: put it in quotes)"},
 		{"one name twice", "policies: [{table: a, name: x}, {table: b}, {table: c, name: x}]\n", `policies[2].name: "x" is the name of policies[0] already (hint: give each policy a name of its own)`},
 		{"one table twice", "policies: [{table: a}, {table: a}]\n", `policies[1].name: "a" is the name of policies[0] already (hint: give each policy a name of its own)`},
-		{"unknown strategy", policy("strategy: fast"), `policies[0].strategy: "fast" is not a known value (hint: write auto, index or heap)`},
+		{"unknown strategy", policy("strategy: fast"), `policies[0].strategy: "fast" is not a known value (hint: write auto, index, heap or partition)`},
 		{"unknown vacuum", policy("vacuum: full"), `policies[0].vacuum: "full" is not a known value (hint: write never or after)`},
 		{"unknown unit", policy("unit: ns"), `policies[0].unit: "ns" is not a known value (hint: write s, ms or us)`},
 		{"local zone", policy("time_zone: Local"), `policies[0].time_zone: "Local" does not name a zone` + zones},

@@ -111,17 +111,11 @@ func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
 // known.
 func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch, error) {
 	db := p.table.db
-	s, err := db.borrow(ctx)
+	s, err := db.session(ctx)
 	if err != nil {
 		return cleanup.Batch{}, err
 	}
 	defer db.giveBack(s)
-	if err := db.ready(ctx, s); err != nil {
-		return cleanup.Batch{}, err
-	}
-	if err := db.fates.takeLost(); err != nil {
-		return cleanup.Batch{}, err
-	}
 	pipeline := append([]statement{
 		{sql: begin},
 		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},

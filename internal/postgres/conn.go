@@ -133,6 +133,23 @@ func (db *DB) borrow(ctx context.Context) (*session, error) {
 	}
 }
 
+// session takes a connected session for a batch. It fails as long as there is
+// news of lost batches that nobody was told.
+func (db *DB) session(ctx context.Context) (*session, error) {
+	s, err := db.borrow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = db.ready(ctx, s); err == nil {
+		err = db.fates.takeLost()
+	}
+	if err != nil {
+		db.giveBack(s)
+		return nil, err
+	}
+	return s, nil
+}
+
 func (db *DB) giveBack(s *session) { db.sessions <- s }
 
 // ready connects a session that has lost its connection, or never had one, and

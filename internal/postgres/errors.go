@@ -22,6 +22,8 @@ const (
 	readOnlyTransaction  = "25006"
 	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
+	undefinedTable       = "42P01"
+	notInState           = "55000" // DETACH: another partition is on its way out
 )
 
 // isConnectionLoss tells the SQLSTATEs with which a server ends a connection,

@@ -25,6 +25,11 @@ func (e *expiry) expired() string {
 	return e.column + " < $1::" + e.cast
 }
 
+// unexpired is true for all other rows but those whose time is NULL.
+func (e *expiry) unexpired() string {
+	return e.column + " >= $1::" + e.cast
+}
+
 // covered is true for the expired rows that the policy covers. The line break
 // ends a comment in the operator's SQL.
 func (e *expiry) covered() string {

@@ -33,7 +33,7 @@ type transaction struct {
 	began    string // the WAL position when it began, a pg_lsn
 	ended    uint64 // a WAL position behind its commit, 0 while none is known
 
-	piece    *piece
+	piece    cleanup.Piece
 	rows     int64
 	reported bool // the runner counted it
 }

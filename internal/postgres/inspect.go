@@ -73,8 +73,11 @@ ORDER BY n.nspname, c.relname`
 // Inspect reads what a plan needs to know of a policy's table, from catalog
 // and statistics. It needs no more than SELECT on the table.
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
-	t := &Table{db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool)}
-	oid, err := t.find(ctx, policy.Table)
+	t := &Table{
+		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
+		quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+	}
+	oid, kind, err := t.find(ctx, policy.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +90,11 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
 	}
 	t.facts.ColumnType, t.facts.TIDRange, t.facts.Server = columnType, t.tidRange, server.Facts
+	if kind == "p" {
+		if err := t.readPartitions(ctx, policy, oid, column); err != nil {
+			return nil, fmt.Errorf("inspect the partitions of %s: %w", t.facts.Name, err)
+		}
+	}
 	if err := t.readLeaves(ctx, oid, column); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
 	}
@@ -94,25 +102,25 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 }
 
 // find finds the table and fills its names.
-func (t *Table) find(ctx context.Context, configured string) (oid string, err error) {
+func (t *Table) find(ctx context.Context, configured string) (oid, kind string, err error) {
 	rows, err := t.db.query(ctx, tableQuery, configured)
 	if err != nil {
-		return "", fmt.Errorf("find table %s: %w", configured, err)
+		return "", "", fmt.Errorf("find table %s: %w", configured, err)
 	}
 	if len(rows) == 0 {
 		hint := "write it with its schema, or set search_path for the role"
 		if similar, err := t.db.query(ctx, similarQuery, configured); err == nil && len(similar) > 0 {
 			hint = fmt.Sprintf("did you mean table: '%s'?", similar[0][0])
 		}
-		return "", cleanup.Errorf(cleanup.Configuration, hint,
+		return "", "", cleanup.Errorf(cleanup.Configuration, hint,
 			"table %s does not exist in %s", configured, t.db.Address())
 	}
 	row := rows[0]
 	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
-	if kind := row[1]; kind != "r" && kind != "p" {
-		return "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
+	if kind = row[1]; kind != "r" && kind != "p" {
+		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
 	}
-	return row[0], nil
+	return row[0], kind, nil
 }
 
 func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (column, columnType string, err error) {
@@ -141,7 +149,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 	if err != nil {
 		return err
 	}
-	estimates, err := t.estimate(ctx)
+	estimates, err := t.estimate(ctx, t.name, t.expiry.expired(), oneProcess)
 	if err != nil {
 		return err
 	}
@@ -155,15 +163,18 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 		t.quoted[leaf.OID] = quoted
 		expired, reachable := estimates[quoted]
 		if !reachable {
-			t.facts.Skipped++
+			if !t.drops.leaving[leaf.OID] {
+				t.facts.Skipped++
+			}
 			continue
 		}
 		if row[3] == "f" {
 			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
 		}
-		leaf.Expired = expired
-		if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
-			return err
+		if leaf.Expired = expired; !t.drops.whole[leaf.OID] {
+			if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
+				return err
+			}
 		}
 		t.facts.Leaves = append(t.facts.Leaves, leaf)
 		if row[8] != "t" {
@@ -216,13 +227,15 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 	}, nil
 }
 
-// estimate asks the planner how many rows of each leaf are expired. A leaf that
-// is not in the answer is one that the planner proved, by partition bounds or
-// constraints, to hold no expired row.
-func (t *Table) estimate(ctx context.Context) (map[string]float64, error) {
-	// A parallel plan would tell the rows of one process.
-	rows, err := t.db.queryWith(ctx, "SELECT set_config('max_parallel_workers_per_gather', '0', true)",
-		"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "+t.name+" WHERE "+t.expiry.expired(), t.expiry.bound)
+// oneProcess keeps the planner from telling the rows of one of several.
+const oneProcess = "SELECT set_config('max_parallel_workers_per_gather', '0', true)"
+
+// estimate asks the planner how many rows of each leaf of a table meet a
+// condition. A leaf that is not in the answer is one that the planner proved, by
+// partition bounds or constraints, to hold no such row.
+func (t *Table) estimate(ctx context.Context, table, condition, change string) (map[string]float64, error) {
+	rows, err := t.db.queryWith(ctx, change,
+		"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "+table+" WHERE "+condition, t.expiry.bound)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ type Table struct {
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
 	expiry *expiry
+	drops  *drops
 
 	tidRange bool // the server scans ranges of ctid
 	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
@@ -45,18 +46,24 @@ func (t *Table) CheckPrivileges() error {
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 	t.cut[leaf.Strategy] = true
-	if leaf.Strategy == cleanup.Heap {
+	switch leaf.Strategy {
+	case cleanup.Heap:
 		return newHeapCutter(t, leaf)
+	case cleanup.Partition:
+		return newDropCutter(t, leaf)
 	}
 	return newIndexCutter(t, leaf)
 }
 
 // FirstBatch returns the SQL of the first batch of a leaf with its values in
-// place, ready for EXPLAIN.
+// place, ready for EXPLAIN; of a partition that is dropped, what does that.
 func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int) (string, error) {
 	next, err := t.Cut(leaf).Next(ctx, rows)
 	if err != nil || next == nil {
 		return "", err
+	}
+	if whole, ok := next.(*dropPiece); ok {
+		return whole.sql(ctx)
 	}
 	p := next.(*piece)
 	return literal(p.deleteSQL(), p.parameters()), nil
@@ -83,7 +90,7 @@ func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
 	}
 	rows, err := t.db.queryWith(ctx, change,
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
-			t.name+" WHERE "+t.expiry.covered(), t.expiry.bound)
+			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
@@ -98,7 +105,7 @@ func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
 // at most maxRows (0: any number), at most the share maxFraction of the table.
 func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction float64) error {
 	if maxRows > 0 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FROM (SELECT FROM "+t.name+" WHERE "+t.expiry.doomed()+
+		rows, err := t.db.query(ctx, "SELECT count(*) FROM (SELECT FROM "+t.from()+" WHERE "+t.expiry.doomed()+
 			"\nLIMIT $2::bigint) AS bounded", t.expiry.bound, strconv.FormatInt(maxRows+1, 10))
 		if err != nil {
 			return err
@@ -111,7 +118,7 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 		}
 	}
 	if maxFraction < 1 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.name, t.expiry.bound)
+		rows, err := t.db.query(ctx, "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.from(), t.expiry.bound)
 		if err != nil {
 			return err
 		}

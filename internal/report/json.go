@@ -71,7 +71,7 @@ func policyObject(p cleanup.PolicyResult) policyJSON {
 		Name: p.Name, Table: p.Table, Strategy: p.Strategy, Reasons: orEmpty(p.Reasons),
 		StopReason: p.StopReason, DeletedCount: p.Deleted, Backlog: p.Backlog, HeldRows: p.Held,
 		LockedRows: p.Locked, RefusedRows: p.Refused, Batches: p.Batches, Retries: p.Retries,
-		DroppedPartitions: []string{}, DurationMS: p.Duration.Milliseconds(),
+		DroppedPartitions: orEmpty(p.Dropped), DurationMS: p.Duration.Milliseconds(),
 		Warnings: p.Warnings, SQL: p.SQL,
 	}
 	if !p.Cutoff.IsZero() {

@@ -100,8 +100,9 @@ func overBudget() cleanup.Result { return run(ended(cleanup.TimeBudget, 1000, 1,
 
 func partitioned() cleanup.Result {
 	p := ended(cleanup.Exhausted, 3000, 4, new(int64(0)))
-	p.Strategy = "heap+index"
+	p.Strategy = "heap+index+partition"
 	p.Reasons = []string{"public.m_1 by index: a", "public.m_2 by heap: b", "12 partitions skipped: c"}
+	p.Dropped = []string{"public.m_3", "public.m_4"}
 	return run(p)
 }
 
@@ -175,11 +176,12 @@ incomplete: 1,000 rows deleted in 2.1 s
 incomplete: 1,000 rows deleted in 2.1 s
 `},
 		{"partitions", partitioned(), `messages: rows of public.messages expired before 2026-03-01 02:00:00 UTC
-  strategy  heap+index
+  strategy  heap+index+partition
   because   public.m_1 by index: a
   because   public.m_2 by heap: b
   because   12 partitions skipped: c
   deleted   3,000 rows in 4 batches, 2.0 s, 1,500 rows/s
+  dropped   2 partitions: public.m_3, public.m_4
   left      no expired row
 complete: 3,000 rows deleted in 2.1 s, and verified that nothing expired is left
 `},

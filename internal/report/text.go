@@ -64,13 +64,20 @@ func writePolicy(b *strings.Builder, p cleanup.PolicyResult) {
 			rate = ", " + cleanup.FormatCount(int64(float64(p.Deleted)/seconds)) + " rows/s"
 		}
 		line(b, "deleted", fmt.Sprintf("%s in %s, %s%s", rows(p.Deleted), cleanup.Plural(p.Batches, "batch", "batches"), Duration(p.Duration), rate))
+		if len(p.Dropped) > 0 {
+			line(b, "dropped", cleanup.Plural(int64(len(p.Dropped)), "partition", "partitions")+": "+strings.Join(p.Dropped, ", "))
+		}
 		if p.StopReason != cleanup.Exhausted {
 			line(b, "stopped", stopped(p.StopReason))
 		}
 	}
 	writeRest(b, p)
 	for _, sql := range p.SQL {
-		fmt.Fprintf(b, "  first batch, ready for EXPLAIN:\n    %s;\n", strings.ReplaceAll(sql, "\n", "\n    "))
+		ready := ", ready for EXPLAIN"
+		if !strings.HasPrefix(sql, "DELETE ") {
+			ready = "" // it drops a partition
+		}
+		fmt.Fprintf(b, "  first batch%s:\n    %s;\n", ready, strings.ReplaceAll(sql, "\n", "\n    "))
 	}
 }
 

@@ -19,6 +19,7 @@ var messageIDs = map[string]string{
 	cleanup.EventPolicyFinished: "81ac274c09294b8fb45c8d121bf60917",
 	cleanup.EventPolicyFailed:   "729e8d96f7c64a8e8e2788e86ab09c6a",
 	cleanup.EventBatch:          "863ec918fcbf4ea08a7e8562389f2ac2",
+	cleanup.EventDropped:        "9059f3be45f84b33a6425b4c0f395853",
 	cleanup.EventRetry:          "c04b2ff4e3ac472ab1d39ca8cec4bf81",
 	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
 	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
