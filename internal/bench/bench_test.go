@@ -24,8 +24,8 @@ import (
 // wrong ones has failed.
 func TestEveryWayDeletesExactlyTheExpiredRows(t *testing.T) {
 	var progress bytes.Buffer
-	o := options{rows: 10_000, rounds: 1, warmup: 300 * time.Millisecond, window: 500 * time.Millisecond, progress: &progress}
-	chosen, whole, err := choose(allParts(o), "", "in order, 50 %|shuffled, 5 %$|partitions")
+	o := options{rows: 10_000, rounds: 1, warmup: 200 * time.Millisecond, window: 500 * time.Millisecond, progress: &progress}
+	chosen, whole, err := choose(allParts(o), "", "in order, 50 %|partitions")
 	if err != nil || whole {
 		t.Fatalf("whole %v, %v", whole, err)
 	}
@@ -61,7 +61,8 @@ func TestEveryWayDeletesExactlyTheExpiredRows(t *testing.T) {
 				if ours := m.Strategy != ""; ours && (m.Memory <= 0 || m.Batches == 0 && m.Dropped == 0) {
 					t.Errorf("%s, %s, %s: not all was measured: %+v", c.Part, c.Case, way, m)
 				}
-				if (c.Part == "foreground") != (m.Latency != nil) {
+				// Others may be too quick for a transaction to be due meanwhile.
+				if way == nothingName && (m.Latency == nil || m.Latency.P50 <= 0 || m.Latency.P50 > m.Latency.P999) {
 					t.Errorf("%s, %s, %s: latency %v", c.Part, c.Case, way, m.Latency)
 				}
 			}
@@ -111,7 +112,7 @@ func TestEveryWayDeletesExactlyTheExpiredRows(t *testing.T) {
 func missing(way, cause string) bool {
 	switch way {
 	case ormName:
-		return exec.Command("python3", "-c", "import sqlalchemy, psycopg2").Run() != nil
+		return exec.Command(python, "-c", "import sqlalchemy, psycopg2").Run() != nil
 	case partmanName:
 		return strings.Contains(cause, "42P01") // no table partman.part_config
 	case nothingName, cleanupName, dutyName, bigName, loopName:

@@ -31,6 +31,7 @@ func (p page) Has(n string) bool { return len(p.part(n)) > 0 }
 func (p page) LoadRate() int     { return loadRate }
 func (p page) LoadClients() int  { return loadClients }
 func (p page) LoopLimit() string { return fmt.Sprintf("%.0f", loopLimit.Seconds()) }
+func (p page) Window() string    { return fmt.Sprintf("%.0f", foregroundWindow.Seconds()) }
 func (p page) RowsPlot() string  { return rowsPlotName }
 func (p page) Latency() string   { return latencyPlotName }
 func (p page) Data() string      { return measurementsName }

@@ -13,11 +13,18 @@ const (
 	dutyName    = "duty_cycle: 0.25"
 )
 
+// How long the application works before a way begins, and how long it is
+// watched where no way's end limits it.
+const (
+	foregroundWarmup = 5 * time.Second
+	foregroundWindow = 20 * time.Second
+)
+
 // foregroundCases watch an application's transactions while each way deletes
-// half of a table. It is three times as large as others: the fastest ways would
+// half of a table. It is five times as large as others: the fastest ways would
 // be over before enough transactions were seen.
 func foregroundCases(o options) []testCase {
-	c := messages("in order, 50 %, beside an application", 3*o.rows, 0.5, false)
+	c := messages("in order, 50 %, beside an application", 5*o.rows, 0.5, false)
 	c.ways = []way{
 		{name: nothingName, run: underLoad(nothing)},
 		{name: cleanupName, run: underLoad(messageCleanup(""))},
@@ -54,7 +61,7 @@ func underLoad(run runFunc) runFunc {
 			return m, err
 		}
 		// What was due at the end may still wait for its turn.
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := sleep(ctx, w.warmup/5); err != nil {
 			return m, err
 		}
 		if err := load.end(ctx, conn); err != nil {

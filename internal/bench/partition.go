@@ -91,13 +91,11 @@ VALUES ('public.events', 'expires_at', 'native', '1 day', 'YYYY_MM_DD', '0 days'
 		return m, fmt.Errorf("extension pg_partman 4: %w", err)
 	}
 	var before, after int64
-	var partitions [2]int
-	count := func(rows *int64, partitions *int) error {
-		return conn.QueryRow(ctx, `
-SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass)`).
-			Scan(rows, partitions)
-	}
-	if err := count(&before, &partitions[0]); err != nil {
+	var partitions []uint32
+	err = conn.QueryRow(ctx, `
+SELECT (SELECT count(*) FROM events), array_agg(inhrelid) FROM pg_inherits WHERE inhparent = 'events'::regclass`).
+		Scan(&before, &partitions)
+	if err != nil {
 		return m, err
 	}
 	started := time.Now()
@@ -105,9 +103,9 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM pg_inherits WHERE in
 		return m, err
 	}
 	m.Seconds = since(started)
-	if err := count(&after, &partitions[1]); err != nil {
-		return m, err
-	}
-	m.Deleted, m.Dropped = before-after, max(0, partitions[0]-partitions[1])
-	return m, nil
+	err = conn.QueryRow(ctx, `
+SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM unnest($1::oid[]) AS was WHERE was NOT IN (SELECT oid FROM pg_class))`,
+		partitions).Scan(&after, &m.Dropped)
+	m.Deleted = before - after
+	return m, err
 }

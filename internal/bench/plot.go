@@ -39,6 +39,14 @@ func (r results) rowsPlot() *drawing {
 		x += 40 + 6.6*float64(len(way))
 	}
 	cases := slices.DeleteFunc(r.part("grid"), func(c caseResult) bool { return c.has(ormName) })
+	var largest float64
+	for _, c := range cases {
+		for _, way := range plotWays {
+			if v := c.median(way, rowsPerSecond); v > largest {
+				largest = v
+			}
+		}
+	}
 	for n, panel := range []struct {
 		title           string
 		shuffled, index bool
@@ -54,23 +62,16 @@ func (r results) rowsPlot() *drawing {
 				shown = append(shown, c)
 			}
 		}
-		d.bars(70+480*float64(n%2), 95+295*float64(n/2), 390, 220, panel.title, shown)
+		d.bars(75+480*float64(n%2), 95+295*float64(n/2), 385, 220, panel.title, shown, ticks(largest/million))
 	}
 	return d
 }
 
-// bars draws a panel whose axes enclose the given rectangle.
-func (d *drawing) bars(left, top, width, height float64, title string, cases []caseResult) {
-	const million = 1e6
-	var largest float64
-	for _, c := range cases {
-		for _, way := range plotWays {
-			if v := c.median(way, rowsPerSecond) / million; v > largest {
-				largest = v
-			}
-		}
-	}
-	scale := ticks(largest)
+const million = 1e6
+
+// bars draws a panel whose axes enclose the given rectangle; the scale is in
+// millions.
+func (d *drawing) bars(left, top, width, height float64, title string, cases []caseResult, scale []float64) {
 	bottom, end := top+height, scale[len(scale)-1]
 	d.text(left, top-12, "start", "title", title)
 	for _, v := range scale {
@@ -78,7 +79,7 @@ func (d *drawing) bars(left, top, width, height float64, title string, cases []c
 		d.line(left, y, left+width, y, "grid")
 		d.text(left-6, y+4, "end", "faint", fmt.Sprintf("%.3g", v))
 	}
-	d.text(left-42, top-12, "start", "faint", "million")
+	d.upright(left-40, top+height/2, "faint", "million rows per second")
 	d.line(left, bottom, left+width, bottom, "axis")
 	group := width / float64(max(1, len(cases)))
 	for i, c := range cases {
@@ -166,10 +167,12 @@ func latencyPlot(c caseResult) *drawing {
 			continue
 		}
 		d.line(place(list[0]), y, place(list[len(list)-1]), y, "range")
-		for n, p := range percentiles {
-			d.dot(place(list[n]), y, 6, p.class, fmt.Sprintf("%s, %s: %.2f ms", way, p.name, list[n]))
+		for n := range percentiles {
+			p := percentiles[len(percentiles)-1-n]
+			v := list[len(percentiles)-1-n]
+			d.dot(place(v), y, 6, p.class, fmt.Sprintf("%s, %s: %.2f ms", way, p.name, v))
 			if p.name == "p99" {
-				d.text(place(list[n]), y-10, "middle", "", fmt.Sprintf("%.1f", list[n]))
+				d.text(place(v), y-10, "middle", "", fmt.Sprintf("%.1f", v))
 			}
 		}
 	}

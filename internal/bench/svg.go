@@ -48,6 +48,12 @@ func (d *drawing) text(x, y float64, anchor, class, text string) {
 		class, x, y, anchor, html.EscapeString(text))
 }
 
+// upright is text that is read from below, around its middle.
+func (d *drawing) upright(x, y float64, class, text string) {
+	fmt.Fprintf(&d.body, `<text class="%[1]s" x="%.1[2]f" y="%.1[3]f" text-anchor="middle" transform="rotate(-90 %.1[2]f %.1[3]f)">%[4]s</text>`+"\n",
+		class, x, y, html.EscapeString(text))
+}
+
 func (d *drawing) write(out io.Writer) error {
 	var style bytes.Buffer
 	dark := &bytes.Buffer{}

@@ -96,10 +96,13 @@ func procedure(ctx context.Context, w *workbench, conn *pgx.Conn) (m measurement
 //go:embed orm.py
 var ormScript string
 
-// orm runs the script with the system's Python. The time is what the script
+// python is the system's: a distribution installs its modules for no other.
+const python = "/usr/bin/python3"
+
+// orm runs the script. The time is what the script
 // itself takes: loading Python and its modules is not counted.
 func orm(ctx context.Context, w *workbench, _ *pgx.Conn) (m measurement, err error) {
-	cmd := exec.CommandContext(ctx, "python3", "-c", ormScript, w.cluster.URL(copyName), w.cutoff.Format(time.RFC3339Nano))
+	cmd := exec.CommandContext(ctx, python, "-c", ormScript, w.cluster.URL(copyName), w.cutoff.Format(time.RFC3339Nano))
 	output, err := cmd.Output()
 	if err != nil {
 		if ended, ok := errors.AsType[*exec.ExitError](err); ok {
