@@ -41,11 +41,13 @@ func partitionCases(o options) []testCase {
 func fillPartitions(ctx context.Context, conn *pgx.Conn, each, kept int) error {
 	_, err := conn.Exec(ctx, `
 CREATE TABLE events (
-	id         bigint NOT NULL,
-	body       text NOT NULL,
-	expires_at timestamptz NOT NULL,
+	id              bigint NOT NULL,
+	conversation_id bigint NOT NULL,
+	body            text NOT NULL,
+	expires_at      timestamptz NOT NULL,
 	PRIMARY KEY (id, expires_at)
 ) PARTITION BY RANGE (expires_at);
+CREATE INDEX ON events (conversation_id, expires_at);
 CREATE INDEX ON events (expires_at)`)
 	if err != nil {
 		return fmt.Errorf("create table events: %w", err)
@@ -64,9 +66,10 @@ CREATE INDEX ON events (expires_at)`)
 		_, err := conn.Exec(ctx, fmt.Sprintf(`
 CREATE TABLE events_p%[1]s PARTITION OF events FOR VALUES FROM ('%[2]s') TO ('%[3]s');
 INSERT INTO events
-SELECT %[4]d + n, repeat('event ', 10 + n %% 20), '%[2]s'::timestamptz + interval '12 hours' + interval '12 hours' * n / %[5]d
+SELECT %[4]d + n, 1 + hashint4(n) & 1023, repeat('event ', 10 + n %% 60),
+	'%[2]s'::timestamptz + interval '12 hours' + interval '12 hours' * n / %[5]d
 FROM generate_series(0, %[5]d - 1) AS n`,
-			from.Format("2006_01_02"), from.Format("2006-01-02 00:00Z"), from.AddDate(0, 0, 1).Format("2006-01-02 00:00Z"), first, rows))
+			from.Format("2006_01_02"), from.Format(time.RFC3339), from.AddDate(0, 0, 1).Format(time.RFC3339), first, rows))
 		if err != nil {
 			return fmt.Errorf("fill table events: %w", err)
 		}
