@@ -93,19 +93,21 @@ func benchmark(ctx context.Context) (met bool, err error) {
 	}
 	defer cluster.Close()
 	results, err := measureAll(ctx, cluster, chosen, o)
-	if err != nil {
+	if err == nil {
+		return finish(dir, results)
+	}
+	if len(results.Cases) > 0 {
 		// What was measured until now took its time, and may say why.
 		dir = filepath.Join("bin", "benchmarks")
-		if len(results.Cases) == 0 {
-			return false, err
-		}
+		err = errors.Join(err, save(dir, results))
+		fmt.Fprintf(os.Stderr, "What was measured before it ended is in %s.\n", dir)
 	}
-	return finish(dir, results, err)
+	return false, err
 }
 
 // finish writes the results to dir and prints the verdicts.
-func finish(dir string, results results, err error) (met bool, _ error) {
-	if err := errors.Join(err, save(dir, results)); err != nil {
+func finish(dir string, results results) (met bool, err error) {
+	if err := save(dir, results); err != nil {
 		return false, err
 	}
 	met = printVerdicts(os.Stdout, results)
@@ -119,7 +121,7 @@ func renderAgain(file string) (met bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return finish(filepath.Dir(file), results, nil)
+	return finish(filepath.Dir(file), results)
 }
 
 // positive reads a whole number above 0 from the environment.

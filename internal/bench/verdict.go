@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -118,15 +119,9 @@ func (r caseResult) autoRatio() figure {
 	return r.ratioOf(cleanupName, better, seconds)
 }
 
-func (r caseResult) has(way string) bool {
-	for _, name := range r.Ways {
-		if name == way {
-			return true
-		}
-	}
-	return false
-}
+func (r caseResult) has(way string) bool { return slices.Contains(r.Ways, way) }
 
+// part returns the cases of a part that were measured.
 func (r results) part(name string) (list []caseResult) {
 	for _, c := range r.Cases {
 		if c.Part == name {
