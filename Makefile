@@ -4,6 +4,7 @@ DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 SCRIPTS := .ci/need .ci/run
+PYTHON  := /usr/lib/python3/dist-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +28,12 @@ lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; ins
 	shellcheck $(SCRIPTS)
 	go mod tidy -diff
 
-bench: ## measure against one big DELETE and the usual loop (BENCH_ROWS=2000000 BENCH_CASES='50 %')
-	@.ci/need initdb:postgresql
+bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENCH_ROWS=200000 BENCH_PARTS=grid)
+	@.ci/need initdb:postgresql pgbench:postgresql \
+		$(PYTHON)/sqlalchemy:python3-sqlalchemy $(PYTHON)/psycopg2:python3-psycopg2
+	@major=$$(ls /usr/lib/postgresql | sort -n | tail -n 1); \
+		.ci/need "/usr/share/postgresql/$$major/extension/pg_partman.control:postgresql-$$major-partman" || \
+		echo 'Going on without pg_partman.'
 	go run ./internal/bench
 
 install: build ## install binary, units, user and configuration (PREFIX=/usr/local DESTDIR=)

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,15 +42,18 @@ func realisticSettings() map[string]string {
 	}
 }
 
-// workbench is the server with the current case's table.
+// workbench is the server with the current case's tables.
 type workbench struct {
 	options
 	cluster *pgtest.Cluster
 	program program
 	admin   *pgx.Conn // to no database that is copied or dropped; nil: not connected
 
-	cutoff  time.Time // everything that has expired in the current case has before it
-	expired int64     // rows
+	content   string    // of the template
+	cutoff    time.Time // everything that has expired has before it
+	table     string    // that the current way deletes from
+	tableRows int
+	expired   int64 // rows of the table
 }
 
 func (w *workbench) say(format string, args ...any) {
@@ -84,8 +87,13 @@ func (w *workbench) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// prepare makes the case's table in the template.
+// prepare makes the case's tables in the template, unless they are there.
 func (w *workbench) prepare(ctx context.Context, c testCase) error {
+	if w.content == c.content {
+		return nil
+	}
+	w.say("%s: filling its table, of %d rows", c.name, c.rows)
+	w.content = ""
 	err := w.exec(ctx,
 		"DROP DATABASE IF EXISTS "+copyName,
 		"DROP DATABASE IF EXISTS "+templateName,
@@ -102,6 +110,7 @@ func (w *workbench) prepare(ctx context.Context, c testCase) error {
 	if err := w.cluster.Stop("fast"); err != nil {
 		return err
 	}
+	w.content = c.content
 	return w.cluster.StartServer()
 }
 
@@ -117,17 +126,14 @@ func (w *workbench) fill(ctx context.Context, c testCase) error {
 	if err := conn.QueryRow(ctx, "SELECT now()").Scan(&w.cutoff); err != nil {
 		return err
 	}
-	w.expired = int64(math.Round(float64(w.rows) * c.expired))
-	return pgtest.Messages(ctx, conn, pgtest.MessagesOptions{
-		Rows: w.rows, Expired: c.expired, Shuffled: c.shuffled, Index: true,
-	})
+	return c.fill(ctx, conn)
 }
 
-// restore makes a fresh copy of the table, of which nothing waits to be
-// written and everything is in memory, and connects to it.
-func (w *workbench) restore(ctx context.Context) (*pgx.Conn, error) {
+// restore makes a fresh copy of the tables, of which nothing waits to be
+// written and the current one is in memory, and connects to it.
+func (w *workbench) restore(ctx context.Context, alter string) (*pgx.Conn, error) {
 	if time.Since(w.cutoff) > time.Hour {
-		return nil, fmt.Errorf("a case took more than an hour, and rows that must be kept expire soon: " +
+		return nil, errors.New("its table is more than an hour old, and rows that must be kept expire soon: " +
 			"choose fewer BENCH_ROWS or BENCH_ROUNDS")
 	}
 	create := "CREATE DATABASE " + copyName + " TEMPLATE " + templateName
@@ -135,36 +141,49 @@ func (w *workbench) restore(ctx context.Context) (*pgx.Conn, error) {
 		// The default since 15 writes the whole copy into the WAL; before, there was no choice.
 		create += " STRATEGY file_copy"
 	}
-	if err := w.exec(ctx, "DROP DATABASE IF EXISTS "+copyName, create, "CHECKPOINT"); err != nil {
+	if err := w.exec(ctx, "DROP DATABASE IF EXISTS "+copyName, create); err != nil {
 		return nil, err
 	}
 	conn, err := pgx.Connect(ctx, w.cluster.URL(copyName))
 	if err != nil {
 		return nil, err
 	}
-	if err := warm(ctx, conn); err != nil {
+	if alter != "" {
+		_, err = conn.Exec(ctx, alter)
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "CHECKPOINT")
+	}
+	if err == nil {
+		err = w.warm(ctx, conn)
+	}
+	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
-		return nil, fmt.Errorf("read the table into memory: %w", err)
+		return nil, fmt.Errorf("make a copy of the tables: %w", err)
 	}
 	return conn, nil
 }
 
 // warm reads the table and its indexes into shared_buffers; without
 // pg_prewarm the table at least into the system's cache.
-func warm(ctx context.Context, conn *pgx.Conn) error {
+func (w *workbench) warm(ctx context.Context, conn *pgx.Conn) error {
 	var available bool
 	err := conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_extension WHERE extname = 'pg_prewarm'").Scan(&available)
 	if err != nil {
 		return err
 	}
-	sql := "SELECT count(body) FROM messages"
-	if available {
-		sql = `
-SELECT sum(pg_prewarm(oid))
-FROM (SELECT 'messages'::regclass AS oid UNION ALL
-      SELECT indexrelid FROM pg_index WHERE indrelid = 'messages'::regclass) AS relation`
+	if !available {
+		_, err = conn.Exec(ctx, "SELECT count(t) FROM "+w.table+" AS t")
+		return err
 	}
-	_, err = conn.Exec(ctx, sql)
+	_, err = conn.Exec(ctx, `
+WITH leaf AS (
+	SELECT $1::regclass AS oid WHERE NOT EXISTS (SELECT FROM pg_partition_tree($1::regclass))
+	UNION ALL SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf
+)
+SELECT pg_prewarm(oid) FROM (
+	SELECT oid FROM leaf UNION ALL SELECT indexrelid FROM pg_index JOIN leaf ON leaf.oid = indrelid
+) AS relation`, w.table)
 	return err
 }
 
@@ -177,17 +196,19 @@ func (w *workbench) walPosition(ctx context.Context) (position int64, err error)
 	return position, err
 }
 
-// verify checks that of the table exactly the expired rows are gone.
-func (w *workbench) verify(ctx context.Context, conn *pgx.Conn) error {
+// verify checks that of the table exactly so many expired rows are gone. Rows
+// that the foreground added have greater ids.
+func (w *workbench) verify(ctx context.Context, conn *pgx.Conn, deleted int64) error {
 	var expired, kept int64
 	err := conn.QueryRow(ctx, `
 SELECT count(*) FILTER (WHERE expires_at < $1), count(*) FILTER (WHERE expires_at >= $1)
-FROM messages`, w.cutoff).Scan(&expired, &kept)
+FROM `+w.table+` WHERE id <= $2`, w.cutoff, w.tableRows).Scan(&expired, &kept)
 	if err != nil {
 		return err
 	}
-	if want := int64(w.rows) - w.expired; expired != 0 || kept != want {
-		return fmt.Errorf("left %d expired rows of %d, and %d others of %d", expired, w.expired, kept, want)
+	if want := int64(w.tableRows) - w.expired; expired != w.expired-deleted || kept != want {
+		return fmt.Errorf("says it deleted %d rows; left %d expired rows of %d, and %d others of %d",
+			deleted, expired, w.expired, kept, want)
 	}
 	return nil
 }

@@ -3,34 +3,48 @@ package main
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// printFacts prints what the numbers depend on. A figure without its machine
-// is worth nothing.
-func (w *workbench) printFacts(ctx context.Context) error {
+// facts are what the numbers depend on. A figure without its machine is worth
+// nothing.
+type facts struct {
+	Date     string
+	Program  string // the version that was measured
+	Cores    int
+	Memory   int64 // bytes
+	CPU      string
+	Disk     string // the file system
+	Postgres string
+	Go       string
+	Kernel   string
+	Settings string // of the server
+}
+
+func (w *workbench) readFacts(ctx context.Context) (f facts, err error) {
 	if err := w.connect(ctx); err != nil {
-		return err
+		return f, err
 	}
-	var version, settings string
-	err := w.admin.QueryRow(ctx, `
+	f = facts{
+		Date:    time.Now().UTC().Format(time.DateOnly),
+		Program: "unknown",
+		Cores:   runtime.NumCPU(), Memory: machineMemory(), CPU: valueIn("/proc/cpuinfo", "model name"),
+		Disk: fileSystem(w.cluster.Dir), Go: runtime.Version(), Kernel: kernel(),
+	}
+	if version, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		f.Program = strings.TrimSpace(string(version))
+	}
+	err = w.admin.QueryRow(ctx, `
 SELECT current_setting('server_version'), string_agg(name || '=' || current_setting(name), ', ' ORDER BY name)
 FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'shared_buffers', 'max_wal_size', 'autovacuum')`).
-		Scan(&version, &settings)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(w.out, "machine     %d cores, %.1f GB memory, %s, %s\n",
-		runtime.NumCPU(), float64(machineMemory())/1e9, valueIn("/proc/cpuinfo", "model name"), fileSystem(w.cluster.Dir))
-	fmt.Fprintf(w.out, "software    PostgreSQL %s, %s, kernel %s\n", version, runtime.Version(), kernel())
-	fmt.Fprintf(w.out, "settings    %s\n", settings)
-	fmt.Fprintf(w.out, "benchmark   BENCH_ROWS=%d BENCH_ROUNDS=%d\n", w.rows, w.rounds)
-	return nil
+		Scan(&f.Postgres, &f.Settings)
+	return f, err
 }
 
 // machineMemory returns the machine's memory in bytes, 0 if unknown.

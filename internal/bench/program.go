@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +17,7 @@ import (
 // program is message-cleanup as it is shipped.
 type program struct {
 	binary string
-	config string // a file of its own, so that the machine's is not read
+	dir    string // where configuration files are written: the machine's is not read
 }
 
 // programConfig is the default but for the log, which tells how long each
@@ -31,10 +31,7 @@ log:
 // buildProgram builds the binary into dir, with the flags that matter of those
 // that `make build` uses.
 func buildProgram(ctx context.Context, dir string) (program, error) {
-	p := program{binary: filepath.Join(dir, "message-cleanup"), config: filepath.Join(dir, "bench.yaml")}
-	if err := os.WriteFile(p.config, []byte(programConfig), 0o644); err != nil {
-		return p, err
-	}
+	p := program{binary: filepath.Join(dir, "message-cleanup"), dir: dir}
 	// By import path: a test's working directory is not the module's root.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
 		"-o", p.binary, "message-cleanup/cmd/message-cleanup")
@@ -46,22 +43,38 @@ func buildProgram(ctx context.Context, dir string) (program, error) {
 }
 
 // run runs the program on a database and takes its time from start to exit.
-func (p program) run(ctx context.Context, url string, environment ...string) (m measurement, err error) {
+// policies is YAML, or "" for the default.
+func (p program) run(ctx context.Context, url, policies string, environment ...string) (m measurement, err error) {
+	config := filepath.Join(p.dir, "bench.yaml")
+	if err := os.WriteFile(config, []byte(programConfig+policies), 0o644); err != nil {
+		return m, err
+	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, p.binary, "run", "--output", "json", "--config", p.config)
+	cmd := exec.CommandContext(ctx, p.binary, "run", "--output", "json", "--config", config)
 	cmd.Env = append(append(cleanEnvironment(), "DATABASE_URL="+url), environment...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 
 	started := time.Now()
 	err = cmd.Run()
-	m.took = time.Since(started)
-	if err != nil {
-		return m, fmt.Errorf("message-cleanup: %w\n%s%s", err, stdout.Bytes(), stderr.Bytes())
+	m.Seconds = since(started)
+	if cmd.ProcessState == nil {
+		return m, err
 	}
-	m.memory = maxMemoryOf(cmd.ProcessState)
-	m.batches = batchTimes(stderr.Bytes())
-	if m.deleted, err = deletedCount(stdout.Bytes()); err != nil {
-		return m, fmt.Errorf("%w in the output of message-cleanup: %s", err, stdout.Bytes())
+	r, unreadable := readOutput(stdout.Bytes())
+	switch {
+	case cmd.ProcessState.ExitCode() == exitIncomplete && r.stoppedInTime():
+		m.Stopped = true // as a way with a limit of time has told it to
+	case err != nil:
+		return m, fmt.Errorf("message-cleanup: %w: %s", err, cmp.Or(r.Error, stderr.String()))
+	case unreadable != nil || !r.Success || r.DeletedCount == nil:
+		return m, fmt.Errorf("message-cleanup: no success or no deleted_count in its output: %s", stdout.Bytes())
+	}
+	m.Deleted = *r.DeletedCount
+	m.Memory = maxMemoryOf(cmd.ProcessState)
+	m.setBatches(batchTimes(stderr.Bytes()))
+	for _, policy := range r.Policies {
+		m.Strategy = policy.Strategy
+		m.Dropped += len(policy.Dropped)
 	}
 	return m, nil
 }
@@ -82,31 +95,41 @@ func cleanEnvironment() []string {
 	return env
 }
 
-// deletedCount reads the result as a script would, by its documented names.
-func deletedCount(output []byte) (int64, error) {
-	var result struct {
-		Success      bool   `json:"success"`
-		DeletedCount *int64 `json:"deleted_count"`
-	}
-	if err := json.Unmarshal(output, &result); err != nil {
-		return 0, err
-	}
-	if !result.Success || result.DeletedCount == nil {
-		return 0, errors.New("no success or no deleted_count")
-	}
-	return *result.DeletedCount, nil
+// exitIncomplete is EX_TEMPFAIL: what is left is the next run's.
+const exitIncomplete = 75
+
+// output is the program's result by its documented names, as a script reads it.
+type output struct {
+	Success      bool   `json:"success"`
+	DeletedCount *int64 `json:"deleted_count"`
+	Error        string `json:"error"`
+	Policies     []struct {
+		Strategy   string   `json:"strategy"`
+		StopReason string   `json:"stop_reason"`
+		Dropped    []string `json:"dropped_partitions"`
+	} `json:"policies"`
 }
 
-// batchTimes reads the log's lines about batches.
-func batchTimes(log []byte) []time.Duration {
-	var times []time.Duration
+func readOutput(text []byte) (o output, err error) {
+	err = json.Unmarshal(text, &o)
+	return o, err
+}
+
+// stoppedInTime tells whether the program ended because its time was spent.
+func (o output) stoppedInTime() bool {
+	return o.DeletedCount != nil && len(o.Policies) == 1 && o.Policies[0].StopReason == "time_budget"
+}
+
+// batchTimes reads the log's lines about batches; in milliseconds.
+func batchTimes(log []byte) []float64 {
+	var times []float64
 	for line := range bytes.Lines(log) {
 		var entry struct {
-			Message  string `json:"msg"`
-			Duration int64  `json:"duration_ms"`
+			Message  string  `json:"msg"`
+			Duration float64 `json:"duration_ms"`
 		}
 		if json.Unmarshal(line, &entry) == nil && entry.Message == "batch deleted" {
-			times = append(times, time.Duration(entry.Duration)*time.Millisecond)
+			times = append(times, entry.Duration)
 		}
 	}
 	return times

@@ -214,3 +214,6 @@ func (c *Cluster) Close() {
 		c.watchdog.release()
 	})
 }
+
+// Program returns the path of one of the server's programs, such as pgbench. It may not be installed.
+func (c *Cluster) Program(name string) string { return filepath.Join(c.bin, name) }
