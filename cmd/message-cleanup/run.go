@@ -256,7 +256,7 @@ func (r *execution) preview(ctx context.Context, table *postgres.Table, plan cle
 	} else if err != nil {
 		return fmt.Errorf("check the guards: %w", err)
 	}
-	counts, err := table.Count(ctx)
+	counts, err := table.Count(ctx, false)
 	if err != nil {
 		return fmt.Errorf("count the expired rows: %w", err)
 	}

@@ -21,10 +21,10 @@ const (
 )
 
 // foregroundCases watch an application's transactions while each way deletes
-// half of a table. It is five times as large as others: the fastest ways would
+// half of a table. It is twice as large as others: the fastest ways would
 // be over before enough transactions were seen.
 func foregroundCases(o options) []testCase {
-	c := messages("in order, 50 %, beside an application", 5*o.rows, 0.5, false)
+	c := messages("in order, 50 %, beside an application", 2*o.rows, 0.5, false)
 	c.ways = []way{
 		{name: nothingName, run: underLoad(nothing)},
 		{name: cleanupName, run: underLoad(messageCleanup(""))},

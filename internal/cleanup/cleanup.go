@@ -29,6 +29,8 @@ const (
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
 	EventWaiting        = "waiting for the database"
+	EventCompany        = "others write, so batches get small and rest in between"
+	EventSlowed         = "batches got much slower, so they rest in between"
 	EventPaused         = "paused"
 	EventPauseEnded     = "pause ended"
 	EventHeldBack       = "the space of deleted rows is held back"

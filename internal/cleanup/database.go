@@ -18,8 +18,9 @@ type Database interface {
 	// Flush makes every batch so far durable. Before it returns nil, no batch
 	// may be called deleted.
 	Flush(ctx context.Context) error
-	// Count counts the rows that are expired now, over the whole table.
-	Count(ctx context.Context) (Counts, error)
+	// Count counts the rows that are expired now, over the whole table; quietly,
+	// if others need the machine.
+	Count(ctx context.Context, quietly bool) (Counts, error)
 	// Pressure asks the server how far behind those are that read what it writes.
 	Pressure(ctx context.Context) (Pressure, error)
 	// Holders returns those whose snapshot is older than all that this run
@@ -65,6 +66,7 @@ type Batch struct {
 	Locked  int64
 	Took    time.Duration // that the server worked on it: what others may have felt; 0: it only counted
 	WAL     int64         // bytes that the server logged meanwhile, others' included
+	Others  int64         // transactions that others wrote since the run's first batch
 	Dropped string        // the partition that was dropped, whose rows are in Deleted; "": none
 }
 

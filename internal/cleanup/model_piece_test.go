@@ -122,6 +122,6 @@ func (p modelPiece) delete(ctx context.Context) (batch Batch, err error) {
 		}
 	}
 	p.m.commits = append(p.m.commits, c)
-	batch.Deleted = int64(len(c.rows))
+	batch.Deleted, batch.Others = int64(len(c.rows)), p.m.others
 	return batch, nil
 }

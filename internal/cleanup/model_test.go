@@ -26,6 +26,7 @@ type model struct {
 	mu               sync.Mutex        // guards all below; time passes outside of it
 	leaves           map[string][]*row // in the order of their keys
 	perRow, perBatch time.Duration
+	others           int64 // transactions that others wrote
 
 	// before is called, with mu held, before the n-th call of an operation,
 	// counted from 1: it may change the model, or make the call fail. It may be
@@ -214,7 +215,7 @@ func (m *model) Flush(ctx context.Context) error {
 	return nil
 }
 
-func (m *model) Count(ctx context.Context) (Counts, error) {
+func (m *model) Count(ctx context.Context, _ bool) (Counts, error) {
 	defer m.alone()()
 	if err := m.begin(opCount); err != nil {
 		return Counts{}, err

@@ -24,34 +24,64 @@ const logShare = 0.5
 // FirstRows is the size of a run's first batch, unless the largest is smaller.
 const FirstRows = 1_000
 
-// pacer sizes batches, in rows.
+// pacer sizes batches, in rows, and tells how much to rest between them.
 type pacer struct {
 	target  time.Duration
 	maxRows int
-	maxWAL  float64 // bytes of one batch; 0: any number
-	rows    int
+	maxWAL  float64 // bytes of all batches in work; 0: any number
+	workers int
+
+	rows    int // of the next batch
+	company company
+	guard   latencyGuard
 }
 
 func newPacer(target time.Duration, maxRows int, walBuffers int64, workers int) *pacer {
 	return &pacer{
-		target: target, maxRows: maxRows,
-		maxWAL: logShare * float64(walBuffers) / float64(workers),
-		rows:   min(FirstRows, maxRows),
+		target: target, maxRows: maxRows, maxWAL: logShare * float64(walBuffers), workers: workers,
+		rows: min(FirstRows, maxRows), company: company{workers: workers},
 	}
 }
 
-// observe tells the pacer how a batch of rows went.
-func (p *pacer) observe(rows int, batch Batch) {
+// observe tells the pacer how a batch of rows went. If that changes its manners,
+// it returns the event to be told.
+func (p *pacer) observe(rows int, batch Batch, now time.Time) (event string) {
 	if rows <= 0 {
-		return
+		return ""
+	}
+	if p.guard.observe(rows, batch) {
+		event = EventSlowed
+	}
+	if p.company.observe(batch.Others, now) {
+		event = EventCompany
+	}
+	target, maxWAL := p.target, p.maxWAL
+	if p.company.present {
+		target, maxWAL = min(target, companyTarget), companyWAL
 	}
 	growth := float64(maxGrowth)
 	if batch.Deleted < int64(rows)/2 {
 		growth = maxSparseGrowth
 	}
-	scale := min(growth, float64(p.target)/float64(max(batch.Took, time.Microsecond)))
-	if p.maxWAL > 0 {
-		scale = min(scale, p.maxWAL/float64(max(batch.WAL, 1)))
+	scale := min(growth, float64(target)/float64(max(batch.Took, time.Microsecond)))
+	if maxWAL > 0 {
+		scale = min(scale, maxWAL/float64(p.workers)/float64(max(batch.WAL, 1)))
 	}
 	p.rows = min(max(int(float64(rows)*scale), 1), p.maxRows)
+	return event
 }
+
+// rest is how long a worker rests after a batch that took so long as seen from
+// here, of which the server worked for a part. The way to the server and back is
+// rest enough for others, but no part of the operator's duty cycle.
+func (p *pacer) rest(dutyCycle float64, took, worked time.Duration) time.Duration {
+	duty := min(dutyCycle, 1/p.guard.slowdown())
+	rest := time.Duration(float64(took) * (1 - duty) / duty)
+	if p.company.present {
+		rest = max(rest, worked)
+	}
+	return rest
+}
+
+// quiet tells whether others need the machine.
+func (p *pacer) quiet() bool { return p.company.present || p.guard.slowdown() > 1 }

@@ -153,7 +153,7 @@ func TestPacerKeepsItsBounds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPacer(target, most, 16<<20, 1)
-			p.observe(tt.rows, Batch{Deleted: int64(tt.rows), Took: tt.took})
+			p.observe(tt.rows, Batch{Deleted: int64(tt.rows), Took: tt.took}, time.Now())
 			if p.rows != tt.want {
 				t.Errorf("the next batch has %d rows, want %d", p.rows, tt.want)
 			}
@@ -188,7 +188,7 @@ func TestBatchesLeaveRoomInTheWALBuffers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPacer(target, most, tt.buffers, tt.workers)
-			p.observe(1000, Batch{Deleted: 1000, Took: time.Millisecond, WAL: tt.wal})
+			p.observe(1000, Batch{Deleted: 1000, Took: time.Millisecond, WAL: tt.wal}, time.Now())
 			if p.rows != tt.want {
 				t.Errorf("the next batch has %d rows, want %d", p.rows, tt.want)
 			}
@@ -210,7 +210,7 @@ func TestSizesSettleWithinFiveBatchesFromAnyStart(t *testing.T) {
 				took := func() time.Duration { return fixed + time.Duration(p.rows)*perRow }
 				wanted := int((target - fixed) / perRow)
 				for range 5 {
-					p.observe(p.rows, Batch{Deleted: int64(p.rows), Took: took()})
+					p.observe(p.rows, Batch{Deleted: int64(p.rows), Took: took()}, time.Now())
 				}
 				if off := float64(p.rows)/float64(wanted) - 1; off < -0.1 || off > 0.1 {
 					t.Errorf("the sixth batch has %d rows, want about %d", p.rows, wanted)
@@ -226,7 +226,7 @@ func TestAnEmptyStretchIsNoReasonToHurry(t *testing.T) {
 	t.Parallel()
 	for deleted, want := range map[int64]int{0: 4000, 499: 4000, 500: 16_000, 1000: 16_000} {
 		p := newPacer(100*time.Millisecond, 50_000, 0, 1)
-		p.observe(1000, Batch{Deleted: deleted, Took: time.Millisecond})
+		p.observe(1000, Batch{Deleted: deleted, Took: time.Millisecond}, time.Now())
 		if p.rows != want {
 			t.Errorf("after %d of 1000 rows the next batch has %d rows, want %d", deleted, p.rows, want)
 		}

@@ -11,14 +11,28 @@ import (
 const longestBatch = time.Minute
 
 // rest keeps a worker away from the server after a batch that took so long, so
-// that the batch is the duty cycle's share of the whole. It ends early when the
-// run is to stop, when the time budget is spent and when another worker failed.
-func (p *policyRun) rest(ctx context.Context, took time.Duration, failed <-chan struct{}) error {
-	if p.DutyCycle <= 0 || p.DutyCycle >= 1 {
+// that the batch is the duty cycle's share of the whole, or as others need it.
+// It ends early when the run is to stop, when the time budget is spent and when
+// another worker failed.
+func (p *policyRun) rest(ctx context.Context, took, worked time.Duration, failed <-chan struct{}) error {
+	dutyCycle := p.DutyCycle
+	if dutyCycle <= 0 {
+		dutyCycle = 1
+	}
+	p.mu.Lock()
+	rest := p.pacer.rest(dutyCycle, min(took, longestBatch), worked)
+	p.mu.Unlock()
+	if rest <= 0 {
 		return nil
 	}
-	rest := time.Duration(float64(min(took, longestBatch)) * (1 - p.DutyCycle) / p.DutyCycle)
 	return p.sleepUnless(ctx, p.withinBudget(rest), failed)
+}
+
+// quiet tells whether what is to be done should leave room for others.
+func (p *policyRun) quiet() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.DutyCycle > 0 && p.DutyCycle < 1 || p.pacer.quiet()
 }
 
 // withinBudget shortens a wait to what is left of the time budget.

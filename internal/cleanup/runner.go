@@ -96,10 +96,11 @@ type policyRun struct {
 	mu       sync.Mutex // guards all below, Runner.deleted and Runner.watched.over
 	pacer    *pacer
 	result   PolicyResult
-	reserved int64   // rows that batches in work may delete
-	redo     []Piece // lost in a crash, to be deleted again
-	locked   []Piece // rows of them were locked
-	pause    *pause  // nil: none
+	reserved int64    // rows that batches in work may delete
+	redo     []Piece  // lost in a crash, to be deleted again
+	locked   []Piece  // rows of them were locked
+	pause    *pause   // nil: none
+	told     []string // events of the pacer
 }
 
 // work goes over the table until nothing expired is found, then verifies.
@@ -189,7 +190,7 @@ func (p *policyRun) flush(ctx context.Context) error {
 // count counts what is expired now, into the result.
 func (p *policyRun) count(ctx context.Context) error {
 	return p.retry(ctx, p.interrupted, func() error {
-		counts, err := p.db.Count(ctx)
+		counts, err := p.db.Count(ctx, p.quiet())
 		if err == nil {
 			p.result.Backlog, p.result.Held = &counts.Backlog, &counts.Held
 			p.result.Locked = min(p.result.Locked, counts.Backlog)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -96,13 +97,13 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 			return "", nil
 		}
 		var piece Piece
-		var took time.Duration
+		var took, worked time.Duration
 		err := p.retry(ctx, p.stopReason, func() (err error) {
 			piece, err = q.next(ctx, rows)
 			return err
 		})
 		if err == nil && piece != nil && p.mayBegin(ctx, failed) {
-			took, err = p.delete(ctx, piece, rows)
+			took, worked, err = p.delete(ctx, piece, rows)
 		}
 		p.release(rows)
 		if err != nil {
@@ -111,7 +112,7 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 		if piece == nil {
 			return "", nil
 		}
-		if err := p.rest(ctx, took, failed); err != nil {
+		if err := p.rest(ctx, took, worked, failed); err != nil {
 			return p.ended(ctx, err)
 		}
 	}
@@ -146,9 +147,10 @@ func (p *policyRun) takeRedo() Piece {
 	return piece
 }
 
-// delete runs one batch and returns how long it took, as seen from here. A piece
-// with locked rows is remembered for later.
-func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took time.Duration, err error) {
+// delete runs one batch and returns how long it took, as seen from here, and for
+// how long the server worked on it. A piece with locked rows is remembered for
+// later.
+func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, worked time.Duration, err error) {
 	var batch Batch
 	err = p.retry(ctx, p.stopReason, func() (err error) {
 		began := time.Now()
@@ -160,23 +162,25 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took tim
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	p.account(piece, batch, rows)
+	p.manners(p.account(piece, batch, rows))
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
 	}
 	if batch.Dropped != "" {
 		p.event(slog.LevelInfo, EventDropped, "partition", batch.Dropped, "rows", batch.Deleted, "duration_ms", batch.Took.Milliseconds())
 		p.report(Progress{Phase: Deleting, Rows: int(batch.Deleted), Took: batch.Took})
-		return took, nil
+		return took, batch.Took, nil
 	}
 	p.event(slog.LevelDebug, EventBatch, "deleted", batch.Deleted, "rows", rows, "duration_ms", batch.Took.Milliseconds())
 	p.report(Progress{Phase: Deleting, Rows: rows, Took: batch.Took})
-	return took, nil
+	return took, batch.Took, nil
 }
 
-func (p *policyRun) account(piece Piece, batch Batch, rows int) {
+// account adds a batch to the result and returns the pacer's event, if it has
+// one.
+func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.addDeleted(batch.Deleted)
@@ -188,6 +192,21 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) {
 	if batch.Dropped != "" {
 		p.result.Dropped = append(p.result.Dropped, batch.Dropped)
 	} else if batch.Took > 0 {
-		p.pacer.observe(rows, batch)
+		event = p.pacer.observe(rows, batch, time.Now())
+	}
+	return event
+}
+
+// manners tells why the run gets slower. A policy may come into company again
+// and again, and each event is told once.
+func (p *policyRun) manners(event string) {
+	p.mu.Lock()
+	told := event == "" || slices.Contains(p.told, event)
+	if !told {
+		p.told = append(p.told, event)
+	}
+	p.mu.Unlock()
+	if !told {
+		p.event(slog.LevelInfo, event)
 	}
 }

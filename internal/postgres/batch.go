@@ -122,6 +122,7 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	}, statements...)
 	results, err := exec(ctx, s.conn, append(pipeline, statement{sql: batchEnd})...)
 	if err != nil {
+		db.others.unseen()
 		return cleanup.Batch{}, classify(err)
 	}
 	start, end := results[1].rows[0], results[len(results)-1].rows[0]
@@ -137,6 +138,9 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 		Deleted: results[2].affected,
 		Took:    max(0, ended.clock-began.clock), // a clock may be set back
 		WAL:     int64(ended.wal - began.wal),
+	}
+	if batch.Others, err = db.others.observe(start[0]); err != nil {
+		return cleanup.Batch{}, err
 	}
 	if len(statements) > 1 {
 		if batch.Locked, err = integer(results[3].rows); err != nil {

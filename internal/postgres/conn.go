@@ -60,7 +60,8 @@ type DB struct {
 	readers sync.Mutex
 	reader  *pgconn.PgConn // reads; guarded by readers
 
-	fates fates
+	fates  fates
+	others others
 
 	written history // used by pressure alone
 }

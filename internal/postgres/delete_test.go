@@ -355,7 +355,7 @@ func TestCountBeforeDeletingReadsTheIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if counts, err := table.Count(t.Context()); err != nil || counts.Backlog != 10 {
+	if counts, err := table.Count(t.Context(), false); err != nil || counts.Backlog != 10 {
 		t.Errorf("counted %+v (%v), want a backlog of 10", counts, err)
 	}
 	db.Close() // the server's account of scans is complete when the connection has ended

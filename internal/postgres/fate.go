@@ -244,6 +244,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	if _, err := exec(ctx, s.conn, flushStatements...); err != nil {
 		return classify(err)
 	}
+	db.others.unseen()
 	db.fates.clear()
 	return nil
 }

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"sync"
+
+	"message-cleanup/internal/cleanup"
 )
 
 // follower reads, on the reading connection and a few windows behind the
@@ -32,6 +34,10 @@ type mark struct {
 	to string
 	at uint64
 }
+
+// followedRows is how large a batch has to be to be followed. Smaller ones mean
+// that others need the machine, or that there is little to read.
+const followedRows = 2 * cleanup.FirstRows
 
 const (
 	positionsQuery = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()"

@@ -99,7 +99,7 @@ func (c *indexCutter) prefetch(ctx context.Context, rows int, begin string) {
 	sql, args := c.lookAheadSQL(rows) // before c changes
 	go func() {
 		ahead <- c.runLookAhead(ctx, rows, sql, args)
-		if c.follower != nil && begin != "" {
+		if c.follower != nil && begin != "" && rows > followedRows {
 			c.follower.follow(ctx, begin)
 		}
 	}()

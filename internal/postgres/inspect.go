@@ -149,7 +149,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 	if err != nil {
 		return err
 	}
-	estimates, err := t.estimate(ctx, t.name, t.expiry.expired(), oneProcess)
+	estimates, err := t.estimate(ctx, t.name, t.expiry.expired(), "SELECT "+oneProcess)
 	if err != nil {
 		return err
 	}
@@ -227,8 +227,9 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 	}, nil
 }
 
-// oneProcess keeps the planner from telling the rows of one of several.
-const oneProcess = "SELECT set_config('max_parallel_workers_per_gather', '0', true)"
+// oneProcess keeps a statement to one process; a parallel plan would also tell
+// the rows of one of several.
+const oneProcess = "set_config('max_parallel_workers_per_gather', '0', true)"
 
 // estimate asks the planner how many rows of each leaf of a table meet a
 // condition. A leaf that is not in the answer is one that the planner proved, by

@@ -78,17 +78,20 @@ func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
 const byScan = `
-SELECT set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
+       set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
        set_config('enable_bitmapscan', 'off', true)`
 
 // Count implements cleanup.Database. It counts over the whole table, not over
 // the leaves that the plan chose, so that it also proves that choice.
-func (t *Table) Count(ctx context.Context) (cleanup.Counts, error) {
-	change := "SELECT"
-	if t.cut[cleanup.Heap] && !t.cut[cleanup.Index] {
-		change = byScan
+func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error) {
+	var changes []string
+	if quietly { // one process leaves the other processors to others
+		changes = append(changes, oneProcess)
 	}
-	rows, err := t.db.queryWith(ctx, change,
+	if t.cut[cleanup.Heap] && !t.cut[cleanup.Index] {
+		changes = append(changes, byScan)
+	}
+	rows, err := t.db.queryWith(ctx, "SELECT "+strings.Join(changes, ", "),
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {

@@ -23,6 +23,8 @@ var messageIDs = map[string]string{
 	cleanup.EventRetry:          "c04b2ff4e3ac472ab1d39ca8cec4bf81",
 	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
 	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
+	cleanup.EventCompany:        "34cf98b089004f16a9d0d253e49495ab",
+	cleanup.EventSlowed:         "63ab604d12e94bb4b22d4ef60d941e46",
 	cleanup.EventPaused:         "9e403c3f01e24bf0926642d60ad789dc",
 	cleanup.EventPauseEnded:     "cc97f7e9bcf540dc85d549c8f8b3a6ad",
 	cleanup.EventHeldBack:       "027406c709e64ffbbece6f0ed4b51790",
