@@ -3,10 +3,10 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
-SCRIPTS := .ci/need .ci/run
+SCRIPTS := .ci/need .ci/run packaging/build packaging/notices packaging/scripts/*
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/message-cleanup
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/message-cleanup ./cmd/message-cleanup
@@ -31,12 +31,23 @@ bench: ## measure against one big DELETE and the usual loop (BENCH_ROWS=2000000 
 	@.ci/need initdb:postgresql
 	go run ./internal/bench
 
+packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
+	packaging/build dist
+
+lint-packages: ## lintian and rpmlint on what is in dist/; installs them if they are missing
+	@.ci/need lintian:lintian rpmlint:rpmlint
+	lintian --pedantic --display-experimental --display-info --fail-on pedantic,info,warning,error dist/*.deb
+	rpmlint --config packaging/rpmlint.toml dist/*.rpm
+
 install: build ## install binary, units, user and configuration (PREFIX=/usr/local DESTDIR=)
 	install -D -m 0755 bin/message-cleanup $(DESTDIR)$(PREFIX)/bin/message-cleanup
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/message-cleanup|$(PREFIX)/bin/message-cleanup|' systemd/message-cleanup.service \
 		> $(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service
 	install -m 0644 systemd/message-cleanup.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	cd $(DESTDIR)$(PREFIX)/lib/systemd/system && for kind in service timer; do \
+		sed -f $(CURDIR)/systemd/instance.sed message-cleanup.$$kind > message-cleanup@.$$kind; done
+	install -D -m 0644 systemd/message-cleanup.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog
 	install -D -m 0644 packaging/message-cleanup.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
 	test -e $(DESTDIR)/etc/message-cleanup/config.yaml || \
 		install -D -m 0644 packaging/config.yaml $(DESTDIR)/etc/message-cleanup/config.yaml
@@ -45,9 +56,12 @@ uninstall: ## remove what install installed, but keep the configuration
 	rm -f $(DESTDIR)$(PREFIX)/bin/message-cleanup \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.timer \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.service \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.timer \
+		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
 
 clean: ## remove what build built
-	rm -rf bin
+	rm -rf bin dist
 
-.PHONY: help build demo test lint bench install uninstall clean
+.PHONY: help build demo test lint bench packages lint-packages install uninstall clean
