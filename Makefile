@@ -3,7 +3,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
-SCRIPTS := .ci/need .ci/run packaging/build packaging/notices packaging/scripts/*
+SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/scripts/*
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,9 +35,8 @@ packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
 	packaging/build dist
 
 lint-packages: ## lintian and rpmlint on what is in dist/; installs them if they are missing
-	@.ci/need lintian:lintian rpmlint:rpmlint
-	lintian --pedantic --display-experimental --display-info --fail-on pedantic,info,warning,error dist/*.deb
-	rpmlint --config packaging/rpmlint.toml dist/*.rpm
+	@.ci/need lintian:lintian rpmlint:rpmlint cpio:cpio
+	packaging/lint dist
 
 install: build ## install binary, units, user and configuration (PREFIX=/usr/local DESTDIR=)
 	install -D -m 0755 bin/message-cleanup $(DESTDIR)$(PREFIX)/bin/message-cleanup
