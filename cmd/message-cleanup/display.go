@@ -61,7 +61,7 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 	case "journal":
 		d.log = slog.New(systemd.NewJournalHandler(level))
 	case "json":
-		d.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+		d.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
 	default:
 		// A person at a terminal sees the progress line and the report; the
 		// events are shown there only if asked for.
@@ -69,7 +69,8 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 			level = max(level, slog.LevelWarn)
 		}
 		d.log = slog.New(tint.NewTextHandler(out, &tint.Options{
-			Level: level, TimeFormat: time.TimeOnly, NoColor: a.global.noColor || !onTerminal || os.Getenv("NO_COLOR") != "",
+			Level: level, TimeFormat: "15:04:05 UTC", ReplaceAttr: inUTC,
+			NoColor: a.global.noColor || !onTerminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}
 	d.log = d.log.With("run_id", runID)
@@ -77,6 +78,14 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 		a.log = d.log
 	}
 	return d
+}
+
+// inUTC shows all times of a log in one zone, that of the cutoffs.
+func inUTC(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindTime {
+		a.Value = slog.TimeValue(a.Value.Time().UTC())
+	}
+	return a
 }
 
 // isSet tells whether a key has another source than its default.

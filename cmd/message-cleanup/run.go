@@ -48,6 +48,7 @@ Exit status:
 func (a *app) run(names []string, dryRun bool) error {
 	start := a.now()
 	result := cleanup.Result{RunID: cleanup.NewRunID(start), Start: start.UTC(), DryRun: dryRun}
+	a.announce(result)
 
 	cfg, err := a.loadConfig()
 	if err == nil {
@@ -134,7 +135,9 @@ type execution struct {
 // another failed.
 func (r *execution) execute(ctx context.Context) {
 	log, started := r.display.log, time.Now()
-	log.Info(cleanup.EventRunStarted, "version", buildVersion(), "policies", len(r.cfg.Policies), "dry_run", r.result.DryRun)
+	if !systemd.StderrIsJournal() { // there, announce has said it
+		logStart(log, *r.result)
+	}
 	if r.result.Err = r.connect(ctx); r.result.Err != nil {
 		return
 	}
