@@ -60,6 +60,14 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 	switch format {
 	case "journal":
 		d.log = slog.New(systemd.NewJournalHandler(level))
+	case "syslog":
+		handler, err := systemd.NewSyslogHandler(level)
+		if err != nil { // cron mails it
+			fmt.Fprintf(a.stderr, "message-cleanup: %v\n", err)
+			handler = slog.DiscardHandler
+		}
+		d.log = slog.New(handler)
+		a.errorsOnStderr = true
 	case "json":
 		d.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
 	default:

@@ -95,7 +95,9 @@ func (a *app) complain(event string, err error, about ...any) {
 			level = slog.LevelWarn
 		}
 		a.log.Log(context.Background(), level, event, attrs...)
-		return
+		if !a.errorsOnStderr {
+			return
+		}
 	}
 	for text := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(a.stderr, "message-cleanup:", text)

@@ -39,6 +39,10 @@ type app struct {
 
 	global globalFlags
 	log    *slog.Logger // nil until the configuration is read; then errors go there, unless people read stderr
+
+	// errorsOnStderr has errors written there too. The log is in syslog, where
+	// nobody looks who has just got a mail of cron.
+	errorsOnStderr bool
 }
 
 // globalFlags are the flags of every command.

@@ -107,7 +107,7 @@ type Log struct {
 	// Level is the least level that is logged. Default info.
 	Level slog.Level
 
-	// Format is auto, journal, text or json. Default auto: the journal when
+	// Format is auto, journal, syslog, text or json. Default auto: the journal when
 	// connected to it, text on a terminal, JSON otherwise.
 	Format string
 }

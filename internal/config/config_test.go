@@ -130,7 +130,7 @@ var samples = map[string][3]string{
 	"limits.max_duration":      {"1h", "90m", "36h"},
 	"limits.max_rows":          {"1", "2", "3"},
 	"log.level":                {"debug", "warn", "error"},
-	"log.format":               {"journal", "text", "json"},
+	"log.format":               {"journal", "syslog", "json"},
 }
 
 func TestPrecedenceOfEveryScalarKey(t *testing.T) {

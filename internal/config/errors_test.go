@@ -107,7 +107,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"fraction in quotes", "guard: {max_fraction: '0.5'}\n", `guard.max_fraction: "0.5" is not a number` + fractions},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
-		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, text or json)`},
+		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, syslog, text or json)`},
 		{"url is a number", "database: {url: 12}\n", "database.url: a number is not text (hint: write a postgres:// URL or keyword=value pairs in quotes)"},
 
 		{"key twice", "log: {level: info}\nlog: {level: warn}\n", "*mapping key log already defined at line 1"},
