@@ -36,7 +36,8 @@ type display struct {
 }
 
 // startDisplay sets up the log as configured. The journal is used iff stderr
-// is connected to it, so that no message is logged twice.
+// is connected to it, so that no message is logged twice. An empty runID is for
+// what belongs to no run.
 func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 	d := &display{}
 	onTerminal := term.IsTerminal(int(a.stderr.Fd()))
@@ -81,7 +82,9 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 			NoColor: a.global.noColor || !onTerminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}
-	d.log = d.log.With("run_id", runID)
+	if runID != "" {
+		d.log = d.log.With("run_id", runID)
+	}
 	if format != "text" {
 		a.log = d.log
 	}
@@ -113,7 +116,7 @@ const stopLimit = 30 * time.Second
 // handleSignals makes the first SIGTERM or SIGINT close stop, which ends the
 // run after its current batches, and a second one, or the lapse of stopLimit,
 // cancel ctx, which abandons them.
-func (a *app) handleSignals(d *display) (ctx context.Context, stop <-chan struct{}, end func()) {
+func (a *app) handleSignals() (ctx context.Context, stop <-chan struct{}, end func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -124,7 +127,9 @@ func (a *app) handleSignals(d *display) (ctx context.Context, stop <-chan struct
 			return
 		}
 		close(stopped)
-		d.stopping(first)
+		if d := a.atWork.Load(); d != nil {
+			d.stopping(first)
+		}
 		select {
 		case second, ok := <-signals:
 			if ok {

@@ -29,6 +29,8 @@ const (
 	EventLocked         = "rows are locked, skipped for now"
 	EventWaiting        = "waiting for the database"
 	EventStopping       = "stopping after the current batch"
+	EventScheduled      = "next run planned"
+	EventScheduleEnded  = "schedule ended"
 )
 
 // Kind classes an error by what the person who meets it has to do. The

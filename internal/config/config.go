@@ -44,6 +44,7 @@ type Config struct {
 	Workers  int // batches that are in work at once, each on a connection of its own. Default 1
 	Guard    Guard
 	Limits   Limits
+	Schedule Schedule
 	Log      Log
 
 	sources map[string]string // path of a key -> where its value came from; absent: default
@@ -100,6 +101,20 @@ type Limits struct {
 
 	// MaxRows is how many rows a run may delete. Default 0: any number.
 	MaxRows int64
+}
+
+// Schedule says when `message-cleanup schedule` makes its runs. Nothing else
+// looks at it.
+type Schedule struct {
+	// Cron is minute, hour, day of month, month and day of week, perhaps with
+	// seconds in front. It is checked by who uses it. Default 0 2 * * *.
+	Cron string
+
+	// TimeZone is where the hours of Cron are read: an IANA name. Default UTC.
+	TimeZone string
+
+	// Jitter is the longest time that a run begins later. Default 5m.
+	Jitter time.Duration
 }
 
 // Log says what is logged, and how.

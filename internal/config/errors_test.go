@@ -81,7 +81,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, policies, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, policies, schedule, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},

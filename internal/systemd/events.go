@@ -23,4 +23,6 @@ var messageIDs = map[string]string{
 	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
 	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
 	cleanup.EventStopping:       "657b0b6eb84842aa80a7e40bfab186e6",
+	cleanup.EventScheduled:      "775b9c2f80634baf8f98145369258fcc",
+	cleanup.EventScheduleEnded:  "4de2cfdb624b4bc58869746e49c52d8d",
 }
