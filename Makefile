@@ -3,7 +3,12 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
-SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/scripts/*
+SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/repo packaging/scripts/* \
+	internal/e2e/matrix
+# What the end-to-end tests start, and what brings it. No more than packages of
+# Debian; elsewhere they say what they lack.
+E2E_NEEDS := pg_createcluster:postgresql systemctl:systemd-sysv dbus-daemon:dbus curl:curl gpg:gnupg \
+	apt-ftparchive:apt-utils createrepo_c:createrepo-c rpmsign:rpm dnf:dnf
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +22,16 @@ demo: build ## delete expired messages from a throw-away PostgreSQL, which it in
 
 test: ## run all tests, on throw-away PostgreSQL servers; installs what is missing
 	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils
-	go test -timeout 10m ./...
+	go test -timeout 10m $$(go list ./... | grep -v /internal/e2e)
+	@$(MAKE) --no-print-directory e2e
+
+e2e: ## boot a systemd, install the packages with apt and dnf, and use them; part of test, as root
+	@[ "$$(id -u)" -ne 0 ] || .ci/need $(E2E_NEEDS)
+	go test -timeout 10m -count=1 -v ./internal/e2e/...
+
+e2e-matrix: ## the Debian package on Debian 11, 12 and 13, in root file systems that mmdebstrap makes
+	@.ci/need mmdebstrap:mmdebstrap $(E2E_NEEDS)
+	internal/e2e/matrix
 
 lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; installs what is missing
 	@.ci/need shellcheck:shellcheck
@@ -37,6 +51,10 @@ packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
 lint-packages: ## lintian and rpmlint on what is in dist/; installs them if they are missing
 	@.ci/need lintian:lintian rpmlint:rpmlint cpio:cpio
 	packaging/lint dist
+
+repo: ## add what is in dist/ to dist/repo, signed by gpg's SIGN_KEY, for apt and dnf (URL=https://...)
+	@.ci/need gpg:gnupg apt-ftparchive:apt-utils createrepo_c:createrepo-c rpmsign:rpm
+	packaging/repo dist dist/repo "$(SIGN_KEY)"
 
 install: build ## install binary, units, user and configuration (PREFIX=/usr/local DESTDIR=)
 	install -D -m 0755 bin/message-cleanup $(DESTDIR)$(PREFIX)/bin/message-cleanup
@@ -63,4 +81,4 @@ uninstall: ## remove what install installed, but keep the configuration
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test lint bench packages lint-packages install uninstall clean
+.PHONY: help build demo test e2e e2e-matrix lint bench packages lint-packages repo install uninstall clean
