@@ -65,7 +65,9 @@ func (a *app) schedule() error {
 		delay = rand.N(cfg.Schedule.Jitter + 1)
 		next := times.Next(a.now()).Add(delay).UTC().Truncate(time.Second)
 		idle.log.Info(cleanup.EventScheduled, "next", next, "cron", cfg.Schedule.Cron, "time_zone", cfg.Schedule.TimeZone)
-		_ = idle.notifier.Ready(status + "next run at " + next.Format("2006-01-02 15:04:05 UTC"))
+		status += "next run at " + next.Format("2006-01-02 15:04:05 UTC")
+		_ = idle.notifier.Ready(status)
+		idle.line.draw(status)
 	}
 	work := func() {
 		select {
@@ -73,6 +75,7 @@ func (a *app) schedule() error {
 			return
 		case <-time.After(delay):
 		}
+		idle.line.clear()
 		result := a.oneRun(ctx, stop, nil, false)
 		if err := a.finish(result); err != nil && !errors.As(err, new(exitError)) {
 			a.complain(cleanup.EventRunFailed, err)
@@ -86,6 +89,7 @@ func (a *app) schedule() error {
 	plan("")
 	scheduler.Start()
 	<-stop
+	idle.line.clear()
 	_ = idle.notifier.Stopping("told to stop")
 	if err := scheduler.Shutdown(); err != nil {
 		return fmt.Errorf("wait for the run in work: %w", err)

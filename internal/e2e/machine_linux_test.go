@@ -251,7 +251,7 @@ func (m *machine) of(t testing.TB) *machine {
 // lockMachine waits until no other test has a machine.
 func lockMachine(t testing.TB) {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), lockFile), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
