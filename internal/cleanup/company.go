@@ -4,9 +4,9 @@ import "time"
 
 // A run is in company when others write to the server meanwhile. Alone it may
 // have the whole machine; in company it must not be noticed, so it takes small
-// bites and rests after each for as long as the server worked on it. Every batch costs one transaction
-// id, so the ids of the run's own batches tell how many others wrote between
-// them: at once, exactly, and whatever the role may see.
+// bites and rests after each for as long as the server worked on it. Every batch
+// costs one transaction id, so the ids of the run's own batches tell how many
+// others wrote between them: at once, exactly, and whatever the role may see.
 const (
 	// companyWrites in companyWindow, about ten a second, are company. What comes
 	// in once in a while is not.

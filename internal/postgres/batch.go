@@ -139,9 +139,11 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 		Took:    max(0, ended.clock-began.clock), // a clock may be set back
 		WAL:     int64(ended.wal - began.wal),
 	}
-	if batch.Others, err = db.others.observe(start[0]); err != nil {
-		return cleanup.Batch{}, err
+	id, err := strconv.ParseUint(start[0], 10, 64)
+	if err != nil {
+		return cleanup.Batch{}, fmt.Errorf("transaction id: %w", err)
 	}
+	batch.Others = db.others.observe(id)
 	if len(statements) > 1 {
 		if batch.Locked, err = integer(results[3].rows); err != nil {
 			return cleanup.Batch{}, err
@@ -152,9 +154,7 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	}
 	t := &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: batch.Deleted}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
-		if err := p.table.touched.note(p.leaf, t.xid); err != nil {
-			return cleanup.Batch{}, err
-		}
+		p.table.touched.note(p.leaf, id)
 	}
 	if err := db.commit(ctx, t); err != nil {
 		return cleanup.Batch{}, err

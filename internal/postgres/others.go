@@ -1,10 +1,6 @@
 package postgres
 
-import (
-	"fmt"
-	"strconv"
-	"sync"
-)
+import "sync"
 
 // others counts the transactions with which others wrote since the first batch,
 // in any database of the server. Ids are given out one after the other, to
@@ -16,12 +12,8 @@ type others struct {
 	own           int64
 }
 
-// observe learns the id of an own transaction, as pg_current_xact_id writes it.
-func (o *others) observe(xid string) (count int64, err error) {
-	id, err := strconv.ParseUint(xid, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("transaction id: %w", err)
-	}
+// observe learns the id of an own transaction.
+func (o *others) observe(id uint64) (count int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.first == 0 {
@@ -29,7 +21,7 @@ func (o *others) observe(xid string) (count int64, err error) {
 	}
 	o.own++
 	o.newest = max(o.newest, id)
-	return max(0, int64(o.newest-o.first)+1-o.own), nil
+	return max(0, int64(o.newest-o.first)+1-o.own)
 }
 
 // unseen learns of an own transaction whose id is not known.

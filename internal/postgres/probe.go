@@ -47,19 +47,29 @@ func (t *Table) probe(ctx context.Context, quoted string, leaf *cleanup.Leaf, ch
 	return t.probeIndex(ctx, quoted, leaf)
 }
 
+// look runs one query that is bounded in time; it returns nil if that was too
+// short.
+func (t *Table) look(ctx context.Context, timeout, sql string, args ...string) ([][]string, error) {
+	rows, err := t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+timeout+"', true)", sql, args...)
+	if SQLState(err) == queryCanceled && ctx.Err() == nil {
+		return nil, nil
+	}
+	return rows, err
+}
+
 // sample reads some pages of a leaf, wherever they lie. The correlation is that
 // of ranks, as in pg_stats.
 func (t *Table) sample(ctx context.Context, quoted string, leaf *cleanup.Leaf) error {
-	rows, err := t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+sampleTimeout+"', true)", `
+	rows, err := t.look(ctx, sampleTimeout, `
 SELECT count(*), count(*) FILTER (WHERE expired), coalesce(corr(place, rank), 0)
 FROM (SELECT (ctid::text::point)[0] AS place, rank() OVER (ORDER BY `+t.expiry.column+`) AS rank, (`+t.expiry.expired()+`) IS TRUE AS expired
       FROM ONLY `+quoted+` TABLESAMPLE SYSTEM ($2::real)) AS sample`,
 		t.expiry.bound, strconv.FormatFloat(100*samplePages/float64(leaf.Pages), 'g', -1, 32))
-	if SQLState(err) == queryCanceled && ctx.Err() == nil {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("sample %s: %w", leaf.Name, err)
+	}
+	if rows == nil {
+		return nil
 	}
 	found, err := integers(rows[0][:2])
 	if err != nil {
@@ -79,14 +89,14 @@ FROM (SELECT (ctid::text::point)[0] AS place, rank() OVER (ORDER BY `+t.expiry.c
 // whether there are only few: after a cleanup the statistics still know the rows
 // that it deleted.
 func (t *Table) probeIndex(ctx context.Context, quoted string, leaf *cleanup.Leaf) error {
-	rows, err := t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+probeTimeout+"', true)",
+	rows, err := t.look(ctx, probeTimeout,
 		"SELECT count(*) FROM (SELECT FROM ONLY "+quoted+" WHERE "+t.expiry.expired()+
 			" ORDER BY "+t.expiry.column+" LIMIT $2::bigint) AS first", t.expiry.bound, strconv.Itoa(probeRows))
-	if SQLState(err) == queryCanceled && ctx.Err() == nil {
-		return nil // it met the index entries of many deleted rows
-	}
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", leaf.Name, err)
+	}
+	if rows == nil {
+		return nil // it met the index entries of many deleted rows
 	}
 	found, err := integer(rows)
 	if err != nil {

@@ -41,11 +41,7 @@ type touched struct {
 }
 
 // note notes that a transaction deleted rows of a leaf.
-func (t *touched) note(leaf, xid string) error {
-	id, err := strconv.ParseUint(xid, 10, 64)
-	if err != nil {
-		return fmt.Errorf("read a transaction id: %w", err)
-	}
+func (t *touched) note(leaf string, id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.leaves == nil {
@@ -55,7 +51,6 @@ func (t *touched) note(leaf, xid string) error {
 	if t.first == 0 || id < t.first {
 		t.first = id
 	}
-	return nil
 }
 
 // Touched implements cleanup.Database.
