@@ -36,7 +36,8 @@ type display struct {
 }
 
 // startDisplay sets up the log as configured. The journal is used iff stderr
-// is connected to it, so that no message is logged twice.
+// is connected to it, so that no message is logged twice. An empty runID is for
+// what belongs to no run.
 func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 	d := &display{}
 	onTerminal := term.IsTerminal(int(a.stderr.Fd()))
@@ -60,8 +61,16 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 	switch format {
 	case "journal":
 		d.log = slog.New(systemd.NewJournalHandler(level))
+	case "syslog":
+		handler, err := systemd.NewSyslogHandler(level)
+		if err != nil { // cron mails it
+			fmt.Fprintf(a.stderr, "message-cleanup: %v\n", err)
+			handler = slog.DiscardHandler
+		}
+		d.log = slog.New(handler)
+		a.errorsOnStderr = true
 	case "json":
-		d.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+		d.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
 	default:
 		// A person at a terminal sees the progress line and the report; the
 		// events are shown there only if asked for.
@@ -69,14 +78,25 @@ func (a *app) startDisplay(cfg *config.Config, runID string) *display {
 			level = max(level, slog.LevelWarn)
 		}
 		d.log = slog.New(tint.NewTextHandler(out, &tint.Options{
-			Level: level, TimeFormat: time.TimeOnly, NoColor: a.global.noColor || !onTerminal || os.Getenv("NO_COLOR") != "",
+			Level: level, TimeFormat: "15:04:05 UTC", ReplaceAttr: inUTC,
+			NoColor: a.global.noColor || !onTerminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}
-	d.log = d.log.With("run_id", runID)
+	if runID != "" {
+		d.log = d.log.With("run_id", runID)
+	}
 	if format != "text" {
 		a.log = d.log
 	}
 	return d
+}
+
+// inUTC shows all times of a log in one zone, that of the cutoffs.
+func inUTC(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindTime {
+		a.Value = slog.TimeValue(a.Value.Time().UTC())
+	}
+	return a
 }
 
 // isSet tells whether a key has another source than its default.
@@ -96,7 +116,7 @@ const stopLimit = 30 * time.Second
 // handleSignals makes the first SIGTERM or SIGINT close stop, which ends the
 // run after its current batches, and a second one, or the lapse of stopLimit,
 // cancel ctx, which abandons them.
-func (a *app) handleSignals(d *display) (ctx context.Context, stop <-chan struct{}, end func()) {
+func (a *app) handleSignals() (ctx context.Context, stop <-chan struct{}, end func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -107,7 +127,9 @@ func (a *app) handleSignals(d *display) (ctx context.Context, stop <-chan struct
 			return
 		}
 		close(stopped)
-		d.stopping(first)
+		if d := a.atWork.Load(); d != nil {
+			d.stopping(first)
+		}
 		select {
 		case second, ok := <-signals:
 			if ok {

@@ -12,6 +12,24 @@ import (
 	"message-cleanup/internal/systemd"
 )
 
+// announce makes the start of a run its first entry in the journal, before the
+// configuration is read, and whatever the level. journald looks up the unit of an
+// entry after the fact, in /proc, and misses it if the sender is gone by then. A
+// run that fails at once would be lost to `journalctl -u`: of 200 services that
+// said one thing and ended, 2 to 5 % were. What it has looked up it keeps, so the
+// entries after this one are found too.
+func (a *app) announce(result cleanup.Result) {
+	if !systemd.StderrIsJournal() {
+		return
+	}
+	a.log = slog.New(systemd.NewJournalHandler(nil)).With("run_id", result.RunID)
+	logStart(a.log, result)
+}
+
+func logStart(log *slog.Logger, result cleanup.Result) {
+	log.Info(cleanup.EventRunStarted, "version", buildVersion(), "dry_run", result.DryRun)
+}
+
 // logPlan logs what a policy's run will do, and why.
 func logPlan(log *slog.Logger, plan cleanup.Plan, result cleanup.PolicyResult) {
 	about := []any{"policy", plan.Policy.Name, "table", plan.Table}
@@ -77,7 +95,9 @@ func (a *app) complain(event string, err error, about ...any) {
 			level = slog.LevelWarn
 		}
 		a.log.Log(context.Background(), level, event, attrs...)
-		return
+		if !a.errorsOnStderr {
+			return
+		}
 	}
 	for text := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(a.stderr, "message-cleanup:", text)

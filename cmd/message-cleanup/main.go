@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // a time zone in the configuration is checked on hosts without a zone database too
 
@@ -39,6 +40,12 @@ type app struct {
 
 	global globalFlags
 	log    *slog.Logger // nil until the configuration is read; then errors go there, unless people read stderr
+
+	// errorsOnStderr has errors written there too. The log is in syslog, where
+	// nobody looks who has just got a mail of cron.
+	errorsOnStderr bool
+
+	atWork atomic.Pointer[display] // of the run in work; nil: none is
 }
 
 // globalFlags are the flags of every command.
@@ -105,7 +112,7 @@ variables name.`,
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
 	root.Flags().Bool("version", false, "print the version")
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(a.runCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
 	addCompletion(root)
 	return root
 }

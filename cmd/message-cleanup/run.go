@@ -46,8 +46,17 @@ Exit status:
 
 // run is the whole program: configuration, one run, its report.
 func (a *app) run(names []string, dryRun bool) error {
+	ctx, stop, end := a.handleSignals()
+	defer end()
+	return a.finish(a.oneRun(ctx, stop, names, dryRun))
+}
+
+// oneRun reads the configuration and makes one run. It ends after its current
+// batches when stop is closed.
+func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, dryRun bool) cleanup.Result {
 	start := a.now()
 	result := cleanup.Result{RunID: cleanup.NewRunID(start), Start: start.UTC(), DryRun: dryRun}
+	a.announce(result)
 
 	cfg, err := a.loadConfig()
 	if err == nil {
@@ -55,16 +64,16 @@ func (a *app) run(names []string, dryRun bool) error {
 	}
 	if err != nil {
 		result.Err = err
-	} else {
-		display := a.startDisplay(cfg, result.RunID)
-		ctx, stop, end := a.handleSignals(display)
-		r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result}
-		r.execute(ctx)
-		end()
-		result.Duration = a.now().Sub(start)
-		display.close(result)
+		return result
 	}
-	return a.finish(result)
+	display := a.startDisplay(cfg, result.RunID)
+	a.atWork.Store(display)
+	defer a.atWork.Store(nil)
+	r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result}
+	r.execute(ctx)
+	result.Duration = a.now().Sub(start)
+	display.close(result)
+	return result
 }
 
 // finish reports the result and returns the exit status as an error.
@@ -134,7 +143,9 @@ type execution struct {
 // another failed.
 func (r *execution) execute(ctx context.Context) {
 	log, started := r.display.log, time.Now()
-	log.Info(cleanup.EventRunStarted, "version", buildVersion(), "policies", len(r.cfg.Policies), "dry_run", r.result.DryRun)
+	if !systemd.StderrIsJournal() { // there, announce has said it
+		logStart(log, *r.result)
+	}
 	if r.result.Err = r.connect(ctx); r.result.Err != nil {
 		return
 	}

@@ -28,6 +28,7 @@ const (
 	EventDropped        = "partition dropped"
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
+	EventNotDropped     = "partition is locked, left for the next run"
 	EventWaiting        = "waiting for the database"
 	EventCompany        = "others write, so batches get small and rest in between"
 	EventSlowed         = "batches got much slower, so they rest in between"
@@ -36,6 +37,8 @@ const (
 	EventHeldBack       = "the space of deleted rows is held back"
 	EventVacuumed       = "vacuumed"
 	EventStopping       = "stopping after the current batch"
+	EventScheduled      = "next run planned"
+	EventScheduleEnded  = "schedule ended"
 )
 
 // Kind classes an error by what the person who meets it has to do. The

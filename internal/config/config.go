@@ -45,6 +45,7 @@ type Config struct {
 	Pace     Pace
 	Guard    Guard
 	Limits   Limits
+	Schedule Schedule
 	Log      Log
 
 	sources map[string]string // path of a key -> where its value came from; absent: default
@@ -121,12 +122,26 @@ type Limits struct {
 	MaxRows int64
 }
 
+// Schedule says when `message-cleanup schedule` makes its runs. Nothing else
+// looks at it.
+type Schedule struct {
+	// Cron is minute, hour, day of month, month and day of week, perhaps with
+	// seconds in front. It is checked by who uses it. Default 0 2 * * *.
+	Cron string
+
+	// TimeZone is where the hours of Cron are read: an IANA name. Default UTC.
+	TimeZone string
+
+	// Jitter is the longest time that a run begins later. Default 5m.
+	Jitter time.Duration
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	// Level is the least level that is logged. Default info.
 	Level slog.Level
 
-	// Format is auto, journal, text or json. Default auto: the journal when
+	// Format is auto, journal, syslog, text or json. Default auto: the journal when
 	// connected to it, text on a terminal, JSON otherwise.
 	Format string
 }

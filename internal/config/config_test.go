@@ -50,11 +50,12 @@ func defaults() *Config {
 			Name: "messages", Table: "messages", Column: "expires_at",
 			TimeZone: "UTC", Unit: cleanup.Seconds, Strategy: cleanup.Auto, Vacuum: cleanup.VacuumNever,
 		}},
-		Batch:   Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
-		Workers: 1,
-		Pace:    Pace{DutyCycle: 1, MaxReplicaLag: 10 * time.Second, MaxPause: 10 * time.Minute},
-		Guard:   Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
-		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
+		Batch:    Batch{Target: 100 * time.Millisecond, MaxRows: 50000},
+		Workers:  1,
+		Pace:     Pace{DutyCycle: 1, MaxReplicaLag: 10 * time.Second, MaxPause: 10 * time.Minute},
+		Guard:    Guard{MaxClockSkew: 5 * time.Minute, MaxFraction: 1},
+		Schedule: Schedule{Cron: "0 2 * * *", TimeZone: "UTC", Jitter: 5 * time.Minute},
+		Log:      Log{Level: slog.LevelInfo, Format: "auto"},
 	}
 }
 
@@ -134,8 +135,11 @@ var samples = map[string][3]string{
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},
 	"limits.max_duration":      {"1h", "90m", "36h"},
 	"limits.max_rows":          {"1", "2", "3"},
+	"schedule.cron":            {"0 3 * * *", "@daily", "30 0 2 * * 1-5"},
+	"schedule.time_zone":       {"Europe/Berlin", "Asia/Tokyo", "America/New_York"},
+	"schedule.jitter":          {"0s", "1m", "1h"},
 	"log.level":                {"debug", "warn", "error"},
-	"log.format":               {"journal", "text", "json"},
+	"log.format":               {"journal", "syslog", "json"},
 }
 
 func TestPrecedenceOfEveryScalarKey(t *testing.T) {

@@ -83,7 +83,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, pace, policies, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, pace, policies, schedule, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},
@@ -124,7 +124,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"size without value", "pace: {max_slot_wal: }\n", "pace.max_slot_wal" + noValue},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
-		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, text or json)`},
+		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, syslog, text or json)`},
 		{"url is a number", "database: {url: 12}\n", "database.url: a number is not text (hint: write a postgres:// URL or keyword=value pairs in quotes)"},
 
 		{"key twice", "log: {level: info}\nlog: {level: warn}\n", "*mapping key log already defined at line 1"},

@@ -237,7 +237,7 @@ func (p *dropPiece) patient(ctx context.Context, err error) error {
 		return &cleanup.TransientError{Err: err}
 	}
 	if giveUp {
-		p.table.db.opts.Log.Warn(cleanup.EventLocked, "table", p.table.facts.Name, "partition", p.name, "error", err, "holder", p.holder(ctx))
+		p.table.db.opts.Log.Warn(cleanup.EventNotDropped, "table", p.table.facts.Name, "partition", p.name, "error", err, "holder", p.holder(ctx))
 	}
 	return cleanup.ErrLocked
 }

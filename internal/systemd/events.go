@@ -22,6 +22,7 @@ var messageIDs = map[string]string{
 	cleanup.EventDropped:        "9059f3be45f84b33a6425b4c0f395853",
 	cleanup.EventRetry:          "c04b2ff4e3ac472ab1d39ca8cec4bf81",
 	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
+	cleanup.EventNotDropped:     "ec02a7cf85ad466a8d1e75d40896edb7",
 	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
 	cleanup.EventCompany:        "34cf98b089004f16a9d0d253e49495ab",
 	cleanup.EventSlowed:         "63ab604d12e94bb4b22d4ef60d941e46",
@@ -30,4 +31,6 @@ var messageIDs = map[string]string{
 	cleanup.EventHeldBack:       "027406c709e64ffbbece6f0ed4b51790",
 	cleanup.EventVacuumed:       "4277f1152b864e08b6b93da67049e4b8",
 	cleanup.EventStopping:       "657b0b6eb84842aa80a7e40bfab186e6",
+	cleanup.EventScheduled:      "775b9c2f80634baf8f98145369258fcc",
+	cleanup.EventScheduleEnded:  "4de2cfdb624b4bc58869746e49c52d8d",
 }

@@ -35,7 +35,8 @@ var standardFields = map[string]string{
 	"sqlstate": "SQLSTATE",
 }
 
-// journalHandler sends each record as one native entry of the journal.
+// journalHandler sends each record as one native entry of the journal, or as one
+// line to syslog.
 type journalHandler struct {
 	level  slog.Leveler
 	groups string // the open groups, each followed by a dot
@@ -43,9 +44,13 @@ type journalHandler struct {
 	// fields go with every entry. They are never written to: handlers made by
 	// With share them, and Handle runs concurrently.
 	fields map[string]string
-	// context is the text of the attrs from With. It is for the fallback only,
-	// which has no fields to put them in.
+	// context is the text of the attrs from With. It is for plain lines only,
+	// which have no fields to put them in.
 	context string
+
+	// plain, if it is set, takes the whole record as one line; nothing else is
+	// used then.
+	plain func(priority journal.Priority, line string) error
 
 	// Tests replace these two; they are never nil.
 	send     func(message string, priority journal.Priority, fields map[string]string) error
@@ -72,7 +77,9 @@ type journalHandler struct {
 //
 // A record that the journal does not take is written to stderr as one line,
 // with the priority in front, so that journald reads it from there.
-func NewJournalHandler(level slog.Leveler) slog.Handler {
+func NewJournalHandler(level slog.Leveler) slog.Handler { return newHandler(level) }
+
+func newHandler(level slog.Leveler) *journalHandler {
 	if level == nil {
 		level = slog.LevelInfo
 	}
@@ -120,13 +127,16 @@ func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 
 	priority := priorityOf(r.Level)
+	// The message is the one part that nobody has quoted yet.
+	line := oneLine(r.Message) + e.text.String() + h.context
+	if h.plain != nil {
+		return h.plain(priority, line)
+	}
 	sendErr := h.send(r.Message+e.text.String(), priority, e.fields)
 	if sendErr == nil {
 		return nil
 	}
-	// The message is the one part that nobody has quoted yet.
-	_, err := fmt.Fprintf(h.fallback, "<%d>%s%s%s journal_error=%s\n",
-		priority, oneLine(r.Message), &e.text, h.context, quote(sendErr.Error()))
+	_, err := fmt.Fprintf(h.fallback, "<%d>%s journal_error=%s\n", priority, line, quote(sendErr.Error()))
 	return err
 }
 

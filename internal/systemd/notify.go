@@ -48,7 +48,13 @@ func (n *Notifier) Progress(status string, extend time.Duration) error {
 	return notify(statusLine(status), fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extend.Microseconds()))
 }
 
-// Stopping tells that the run is on its way to its end, and why.
+// Ready tells that a program that stays has started, and what it waits for. It
+// may be told again, with another status.
+func (n *Notifier) Ready(status string) error {
+	return notify(daemon.SdNotifyReady, statusLine(status))
+}
+
+// Stopping tells that the program is on its way to its end, and why.
 func (n *Notifier) Stopping(status string) error {
 	n.stopping.Store(true)
 	return notify(daemon.SdNotifyStopping, statusLine(status))

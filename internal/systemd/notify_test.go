@@ -47,6 +47,8 @@ func TestNotifications(t *testing.T) {
 			"STATUS=12 rows deleted\nEXTEND_TIMEOUT_USEC=600000000"},
 		{"progress that does not ask for time", func(n *Notifier) error { return n.Progress("waiting", 0) },
 			"STATUS=waiting"},
+		{"ready", func(n *Notifier) error { return n.Ready("next run at 02:00:00 UTC") },
+			"READY=1\nSTATUS=next run at 02:00:00 UTC"},
 		{"stopping", func(n *Notifier) error { return n.Stopping("interrupted") },
 			"STOPPING=1\nSTATUS=interrupted"},
 		{"a line break begins no assignment", func(n *Notifier) error { return n.Progress("a\nMAINPID=1\r\nb\x00c\u0085d", 0) },

@@ -20,9 +20,13 @@ const (
 	timerName   = "message-cleanup.timer"
 	binary      = "/usr/bin/message-cleanup"
 
-	// maxExposure is that of `systemd-analyze security`, times ten: what a
-	// service cannot go below that may reach a database by TCP.
-	maxExposure = "11"
+	// The exposure of `systemd-analyze security`, times ten: what a service
+	// cannot go below that may reach a database by TCP, and what one keeps to
+	// that has the drop-in for a local socket.
+	maxExposure      = "11"
+	maxExposureLocal = "3"
+
+	localSocket = "local-socket.conf"
 )
 
 // unitFile is a unit as systemd reads it.
@@ -30,16 +34,51 @@ type unitFile []*unit.UnitOption
 
 func readUnit(t *testing.T, name string) unitFile {
 	t.Helper()
-	f, err := os.Open(filepath.Join(unitFolder, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	options, err := unit.DeserializeOptions(f)
+	options, err := unit.DeserializeOptions(strings.NewReader(unitText(t, name)))
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return options
+}
+
+// unitText returns the text of a unit or drop-in. A template is made of the unit
+// of the same name without the @, as packaging/build and make install do it.
+func unitText(t *testing.T, name string) string {
+	t.Helper()
+	file := filepath.Join(unitFolder, name)
+	if plain := strings.Replace(file, "message-cleanup@", "message-cleanup", 1); plain != file {
+		text, err := exec.CommandContext(t.Context(), "sed", "-f", filepath.Join(unitFolder, "instance.sed"), plain).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return string(text)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// install writes units where systemd-analyze finds them, with a program that is
+// there. It returns their paths.
+func install(t *testing.T, texts map[string]string) []string {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	var paths []string
+	for name, text := range texts {
+		path := filepath.Join(folder, name)
+		text = strings.Replace(text, "ExecStart="+binary, "ExecStart="+program, 1)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // values returns what is assigned to a setting, in order.
@@ -156,38 +195,67 @@ func TestUnitsSayEverythingOnce(t *testing.T) {
 
 func TestSystemdAcceptsTheUnits(t *testing.T) {
 	analyze := systemdAnalyze(t)
-	// verify wants the program to be there, so the copy names one that is.
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
+	texts := map[string]string{"message-cleanup-alert@x.service": unitText(t, "message-cleanup-alert@.service")}
 	for _, name := range []string{serviceName, timerName} {
-		text, err := os.ReadFile(filepath.Join(unitFolder, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = []byte(strings.Replace(string(text), "ExecStart="+binary, "ExecStart="+program, 1))
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		texts[name] = unitText(t, name)
+		template := strings.Replace(name, ".", "@.", 1)
+		texts[strings.Replace(name, ".", "@orders.", 1)] = unitText(t, template)
 	}
 	// Without --recursive-errors, an unknown setting is only a warning.
-	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", "--recursive-errors=no",
-		filepath.Join(folder, serviceName), filepath.Join(folder, timerName)).CombinedOutput()
-	if err != nil {
+	args := append([]string{"verify", "--man=no", "--recursive-errors=no"}, install(t, texts)...)
+	if out, err := exec.CommandContext(t.Context(), analyze, args...).CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze verify: %v: systemd would ignore a setting, or the unit:\n%s", err, out)
 	}
 }
 
 func TestServiceStaysHardened(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), systemdAnalyze(t), "security", "--no-pager", "--offline=true",
-		"--threshold="+maxExposure, filepath.Join(unitFolder, serviceName)).CombinedOutput()
-	if err != nil {
-		t.Errorf("systemd-analyze security: %v: the exposure is above %s/10; look for what was dropped from the unit:\n%s", err, maxExposure, out)
+	analyze := systemdAnalyze(t)
+	for name, test := range map[string]struct{ text, most string }{
+		"with TCP":              {unitText(t, serviceName), maxExposure},
+		"with the local socket": {unitText(t, serviceName) + unitText(t, localSocket), maxExposureLocal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := install(t, map[string]string{serviceName: test.text})[0]
+			out, err := exec.CommandContext(t.Context(), analyze, "security", "--no-pager", "--offline=true",
+				"--threshold="+test.most, path).CombinedOutput()
+			if err != nil {
+				t.Errorf("systemd-analyze security: %v: the exposure is above %s/10; look for what was dropped from the unit:\n%s", err, test.most, out)
+			}
+			if i := strings.LastIndex(string(out), "Overall"); i >= 0 {
+				t.Log(strings.TrimSpace(string(out[i:])))
+			}
+		})
 	}
-	if i := strings.LastIndex(string(out), "Overall"); i >= 0 {
-		t.Log(strings.TrimSpace(string(out[i:])))
+}
+
+// An instance differs from the plain unit in what belongs to one database, and
+// in nothing else.
+func TestInstances(t *testing.T) {
+	service, timer := readUnit(t, "message-cleanup@.service"), readUnit(t, "message-cleanup@.timer")
+	service.check(t, "message-cleanup@.service", []rule{
+		{"Service", "ExecStart", []string{binary + " run --config /etc/message-cleanup/%i.yaml"}, "each instance has a file of its own"},
+		{"Service", "LoadCredential", []string{"database-url:/etc/message-cleanup/%i.database-url"}, "the address is another for each instance"},
+		{"Service", "EnvironmentFile", []string{"-/etc/default/message-cleanup-%i", "-/etc/sysconfig/message-cleanup-%i"}, "PGDATABASE is another for each instance"},
+	})
+	own := map[string]bool{"ExecStart": true, "LoadCredential": true, "EnvironmentFile": true, "Description": true}
+	for plain, instance := range map[string]unitFile{serviceName: service, timerName: timer} {
+		var want, got []unit.UnitOption
+		for _, o := range readUnit(t, plain) {
+			if !own[o.Name] {
+				want = append(want, *o)
+			}
+		}
+		for _, o := range instance {
+			if !own[o.Name] {
+				got = append(got, *o)
+			}
+			if o.Name == "Description" && !strings.HasSuffix(o.Value, " (%i)") {
+				t.Errorf("template of %s: Description=%s: systemctl would show the same line for all instances", plain, o.Value)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("template of %s (-plain +template):\n%s", plain, diff)
+		}
 	}
 }
 
