@@ -92,6 +92,6 @@ type LostError struct {
 }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("in a crash the server lost its last %s with %s, deleted anew",
+	return fmt.Sprintf("in a crash or failover the server lost its last %s with %s, deleted anew",
 		Plural(int64(len(e.Pieces)), "batch", "batches"), Plural(e.Rows, "row", "rows"))
 }

@@ -165,7 +165,7 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t := &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: batch.Deleted}
+	t := &transaction{session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p, rows: batch.Deleted}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
@@ -206,7 +206,11 @@ func (db *DB) commit(ctx context.Context, t *transaction) error {
 	if err == nil {
 		err = errors.New("the server rolled back instead of committing")
 	}
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectionLoss(server.Code) || !conn.IsClosed() {
+	server, answered := errors.AsType[*pgconn.PgError](err)
+	if answered && endsConnection(server) {
+		_ = conn.Close(ctx)
+	}
+	if answered && !endsConnection(server) || !conn.IsClosed() {
 		db.fates.remove(t)
 		rollback(ctx, conn)
 		return classify(err)
