@@ -165,7 +165,7 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t := &transaction{session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p, rows: batch.Deleted}
+	t := &transaction{session: s, server: s.server, xid: start[0], deleted: end[1], piece: p, rows: batch.Deleted}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
