@@ -18,6 +18,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -221,6 +222,9 @@ func worthWaiting(err error) bool {
 		return isConnectionLoss(server.Code) || server.Code == tooManyConnections
 	}
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
+		return false
+	}
+	if errors.Is(err, syscall.EMFILE) { // nobody else closes our files
 		return false
 	}
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)

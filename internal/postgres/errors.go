@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -33,6 +34,14 @@ func isConnectionLoss(code string) bool {
 	return strings.HasPrefix(code, "08") || code == "57P01" || code == "57P02" || code == "57P03" || code == "57P05"
 }
 
+// endsConnection tells the errors after which the connection is gone: whatever
+// the server calls FATAL, such as a timeout of a session that was stopped, or
+// PANIC, with which all of it goes down. What became of the transaction only the
+// next connection can ask.
+func endsConnection(server *pgconn.PgError) bool {
+	return server.SeverityUnlocalized == "FATAL" || server.SeverityUnlocalized == "PANIC" || isConnectionLoss(server.Code)
+}
+
 // SQLState returns the SQLSTATE of the server's error in err's chain, or "".
 func SQLState(err error) string {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -56,7 +65,8 @@ func classify(err error) error {
 		return &cleanup.TransientError{Err: err}
 	}
 	switch code := server.Code; {
-	case code == lockNotAvailable, code == deadlockDetected, code == serializationFailure, isConnectionLoss(code):
+	case code == lockNotAvailable, code == deadlockDetected, code == serializationFailure, endsConnection(server),
+		strings.HasPrefix(code, "53"): // out of disk, memory or connections: others may give some back
 		return &cleanup.TransientError{Err: err}
 	case code == insufficientRights && strings.Contains(server.Routine, "rls"),
 		code == insufficientRights && strings.Contains(server.Message, "row-level security"):
@@ -73,6 +83,8 @@ func classify(err error) error {
 		return forPerson(cleanup.NeedsPerson, server, "a foreign key or constraint refuses the deletion of a row: delete what refers to it first, or give the foreign key ON DELETE CASCADE")
 	case code == raisedByTrigger:
 		return forPerson(cleanup.NeedsPerson, server, "a trigger of the table refuses the deletion")
+	case strings.HasPrefix(code, "58"), strings.HasPrefix(code, "XX"):
+		return forPerson(cleanup.NeedsPerson, server, "the server reports damage, or trouble of its own: look into its log")
 	case code == queryCanceled:
 		return forPerson(cleanup.Incomplete, server, "a statement was cancelled by an administrator, or took longer than a minute: lower batch.max_rows, and look for a foreign key to the table without an index")
 	}
@@ -82,6 +94,9 @@ func classify(err error) error {
 func classifyConnect(err error) error {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
+			Hint: "this program may not open more files: raise LimitNOFILE= of the service, or ulimit -n, or lower workers"}
 	case !ok || isConnectionLoss(server.Code) || server.Code == tooManyConnections:
 		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
 			Hint: "check that the server runs and that database.url, or PGHOST and PGPORT, name it"}

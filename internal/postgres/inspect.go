@@ -20,7 +20,7 @@ const (
 	// tableQuery finds the table that the policy names. A regclass is read as
 	// SQL reads a name: folded to lower case unless quoted.
 	tableQuery = `
-SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_partition_root(c.oid)::oid, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = pg_catalog.to_regclass($1)`
 
@@ -116,7 +116,7 @@ func (t *Table) find(ctx context.Context, configured string) (oid, kind string, 
 			"table %s does not exist in %s", configured, t.db.Address())
 	}
 	row := rows[0]
-	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
+	t.oid, t.root, t.name, t.facts.Name = row[0], row[5], pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
 	if kind = row[1]; kind != "r" && kind != "p" {
 		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
 	}

@@ -14,6 +14,8 @@ import (
 // Table is a policy's table in the database. It implements cleanup.Database.
 type Table struct {
 	db     *DB
+	oid    string
+	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
 	expiry *expiry
@@ -28,6 +30,7 @@ type Table struct {
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between
 	touched touched
+	lost    lost
 }
 
 // Facts returns what the plan is made of.
@@ -47,12 +50,12 @@ func (t *Table) CheckPrivileges() error {
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 	t.cut[leaf.Strategy] = true
 	switch leaf.Strategy {
-	case cleanup.Heap:
-		return newHeapCutter(t, leaf)
 	case cleanup.Partition:
 		return newDropCutter(t, leaf)
+	case cleanup.Heap:
+		return leafCutter{newHeapCutter(t, leaf), t, leaf.Leaf}
 	}
-	return newIndexCutter(t, leaf)
+	return leafCutter{newIndexCutter(t, leaf), t, leaf.Leaf}
 }
 
 // FirstBatch returns the SQL of the first batch of a leaf with its values in
@@ -92,12 +95,16 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 		changes = append(changes, byScan)
 	}
 	rows, err := t.db.queryWith(ctx, "SELECT "+strings.Join(changes, ", "),
-		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
+		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n"+
+			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	numbers, err := integers(rows[0])
+	if rows[0][2] != t.facts.ColumnType {
+		return cleanup.Counts{}, t.typeChanged()
+	}
+	numbers, err := integers(rows[0][:2])
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
