@@ -9,8 +9,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,12 +72,9 @@ type session struct {
 
 // Open connects to the database, waiting for it as long as the options say.
 func Open(ctx context.Context, opts Options) (*DB, error) {
-	config, err := pgconn.ParseConfig(opts.URL)
+	config, err := parseAddress(opts.URL)
 	if err != nil {
-		// The parser's message may hold the password: it is dropped.
-		return nil, cleanup.Errorf(cleanup.Configuration,
-			"write postgres://user@host/database or host=... dbname=...; special characters of a password in a URL are written %40 and the like",
-			"the database's address, or one of libpq's PG* variables and files, cannot be understood")
+		return nil, err
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = opts.ConnectTimeout
@@ -87,6 +82,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "message-cleanup"
 	}
+	config.RuntimeParams["client_encoding"] = "UTF8" // which names in the configuration are in
 	// A cancelled context asks the server to cancel the statement and waits for
 	// its answer, so that the fate of the transaction is known.
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
@@ -223,10 +219,7 @@ func worthWaiting(err error) bool {
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
 		return false
 	}
-	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
-	return !certificate && !alert && !authority
+	return !mistrusted(err)
 }
 
 // statement is one SQL statement with its parameters in PostgreSQL's text
