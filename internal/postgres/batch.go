@@ -65,14 +65,16 @@ func (p *piece) parameters() []string {
 // batchStart takes the transaction's id before a row is touched, and adds to
 // settings that the commit does not wait for the disk.
 const batchStart = `
-SELECT pg_current_xact_id(), pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn(),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-       set_config('synchronous_commit', 'off', true),` + settingsList
+SELECT pg_catalog.pg_current_xact_id(), pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn(),
+       ` + clockMicros + `,
+       pg_catalog.set_config('synchronous_commit', 'off', true),` + settingsList + namesOfRole
 
 // batchEnd is the server's clock, and how far its log is, after the DELETE. What
 // lies between is what sizes follow: the way to the server and back is nobody's
 // burden.
-const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_wal_insert_lsn()"
+const batchEnd = "SELECT " + clockMicros + ", pg_catalog.pg_current_wal_insert_lsn()"
+
+const clockMicros = "(extract(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint"
 
 // batchTimeout ends a batch that goes far beyond any target.
 const batchTimeout = time.Minute
@@ -98,7 +100,7 @@ func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 
 // countOnly leaves the whole piece for later.
 func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
-	rows, err := p.table.db.query(ctx, p.countSQL(), p.parameters()...)
+	rows, err := p.table.db.queryOfRole(ctx, "SELECT", p.countSQL(), p.parameters()...)
 	if err != nil {
 		return cleanup.Batch{}, err
 	}

@@ -151,7 +151,7 @@ func (p *dropPiece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 	return cleanup.Batch{Locked: locked}, err
 }
 
-const nameQuery = "SELECT to_regclass($1)::oid = $2::oid"
+const nameQuery = "SELECT pg_catalog.to_regclass($1)::oid = $2::oid"
 
 // drop drops the partition if all its rows are expired, and returns how many
 // they were.

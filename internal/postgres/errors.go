@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"syscall"
@@ -24,6 +26,7 @@ const (
 	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
 	undefinedTable       = "42P01"
+	undefinedObject      = "42704"
 	notInState           = "55000" // DETACH: another partition is on its way out
 )
 
@@ -97,14 +100,41 @@ func classifyConnect(err error) error {
 	case errors.Is(err, syscall.EMFILE):
 		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
 			Hint: "this program may not open more files: raise LimitNOFILE= of the service, or ulimit -n, or lower workers"}
+	case !ok && mistrusted(err):
+		return &cleanup.Error{Kind: cleanup.Configuration, Err: err,
+			Hint: "see host, sslmode, sslrootcert, channel_binding and require_auth in the database's address; do not ask for less before you know that it is the right server"}
 	case !ok || isConnectionLoss(server.Code) || server.Code == tooManyConnections:
 		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
 			Hint: "check that the server runs and that database.url, or PGHOST and PGPORT, name it"}
 	case server.Code == undefinedDatabase:
 		return &cleanup.Error{Kind: cleanup.Configuration, Err: err, Hint: "check the database's name in database.url or PGDATABASE"}
+	case server.Code == undefinedObject, server.Code == invalidParameter:
+		return &cleanup.Error{Kind: cleanup.Configuration, Err: err,
+			Hint: "what pgx does not know in the database's address, and PGOPTIONS, is a setting of the server: see whether it has that one, and is not a pooler"}
 	}
 	return &cleanup.Error{Kind: cleanup.Permission, Err: err,
 		Hint: "check the user, its password or certificate, and the server's pg_hba.conf"}
+}
+
+// mistrusted tells errors of a server that does not prove what the address asks
+// of it: who it is, or that it is careful. Most of pgx's have no type.
+func mistrusted(err error) bool {
+	_, full := errors.AsType[*tls.CertificateVerificationError](err) // verify-full
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)     // verify-ca
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	_, alert := errors.AsType[tls.AlertError](err) // it does not like our certificate
+	if full || unknown || invalid || alert {
+		return true
+	}
+	text := err.Error()
+	for _, said := range []string{
+		"server refused TLS connection", "authentication method requirement", "channel binding required", "sslcertmode check failed",
+	} {
+		if strings.Contains(text, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // forPerson makes an error of a server's, for the person who has to act on it.

@@ -70,11 +70,11 @@ const fateLimit = 30 * time.Second
 // one now and its recovery ended before them. replayed is what the server says
 // of its last recovery.
 func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (replayed string, err error) {
-	results, err := exec(ctx, conn, statement{sql: replayedQuery})
+	rows, err := readOn(ctx, conn, settings, "SELECT", replayedQuery)
 	if err != nil {
 		return "", classify(err)
 	}
-	replayed = results[0].rows[0][0]
+	replayed = rows[0][0]
 
 	var end uint64 // of the recovery
 	if replayed != "" {
@@ -141,14 +141,14 @@ func (f *fates) takeLost() error {
 // fate tells whether the server kept a transaction.
 func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn) (committed bool, err error) {
 	for deadline := time.Now().Add(fateLimit); ; {
-		results, err := exec(ctx, conn, statement{fateQuery, []string{t.replayed, t.deleted, t.xid}})
+		rows, err := readOn(ctx, conn, settings, "SELECT", fateQuery, t.replayed, t.deleted, t.xid)
 		if SQLState(err) == invalidParameter { // an xid that was not given out yet
 			return false, nil
 		}
 		if err != nil {
 			return false, classify(err)
 		}
-		switch status := results[0].rows[0][0]; status {
+		switch status := rows[0][0]; status {
 		case "committed":
 			return true, nil
 		case "aborted", "lost":
@@ -276,7 +276,7 @@ SELECT set_config('synchronous_commit',
 // src/backend/access/transam/xact.c).
 const flushMessage = "SELECT pg_logical_emit_message(true, 'message-cleanup', 'flush')::text"
 
-var flushStatements = []statement{{sql: begin}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
+var flushStatements = []statement{{sql: begin}, {settings, []string{milliseconds(readLockTimeout), "0"}}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
 
 // Flush makes all batches so far durable, on a standby too where
 // synchronous_commit asks for it. No batch may be in work.

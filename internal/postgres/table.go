@@ -81,8 +81,8 @@ func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
 const byScan = `
-       set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
-       set_config('enable_bitmapscan', 'off', true)`
+       pg_catalog.set_config('enable_indexscan', 'off', true), pg_catalog.set_config('enable_indexonlyscan', 'off', true),
+       pg_catalog.set_config('enable_bitmapscan', 'off', true)`
 
 // Count implements cleanup.Database. It counts over the whole table, not over
 // the leaves that the plan chose, so that it also proves that choice.
@@ -94,7 +94,7 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 	if t.cut[cleanup.Heap] && !t.cut[cleanup.Index] {
 		changes = append(changes, byScan)
 	}
-	rows, err := t.db.queryWith(ctx, "SELECT "+strings.Join(changes, ", "),
+	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n"+
 			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
@@ -115,7 +115,7 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 // at most maxRows (0: any number), at most the share maxFraction of the table.
 func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction float64) error {
 	if maxRows > 0 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FROM (SELECT FROM "+t.from()+" WHERE "+t.expiry.doomed()+
+		rows, err := t.db.queryOfRole(ctx, "SELECT", "SELECT count(*) FROM (SELECT FROM "+t.from()+" WHERE "+t.expiry.doomed()+
 			"\nLIMIT $2::bigint) AS bounded", t.expiry.bound, strconv.FormatInt(maxRows+1, 10))
 		if err != nil {
 			return err
@@ -128,7 +128,7 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 		}
 	}
 	if maxFraction < 1 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.from(), t.expiry.bound)
+		rows, err := t.db.queryOfRole(ctx, "SELECT", "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.from(), t.expiry.bound)
 		if err != nil {
 			return err
 		}
