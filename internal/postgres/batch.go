@@ -167,7 +167,10 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t := &transaction{session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p, rows: batch.Deleted}
+	t := &transaction{
+		session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p,
+		rows: batch.Deleted, ledger: p.table.entry.grow(batch.Deleted, ""),
+	}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
@@ -193,7 +196,8 @@ func readMoment(micros, lsn string) (m moment, err error) {
 	return m, err
 }
 
-// commit commits t and returns nil only if the server did.
+// commit puts t on record in the ledger, if there is one, and commits it, in one
+// round trip. It returns nil only if the server did both.
 func (db *DB) commit(ctx context.Context, t *transaction) error {
 	db.fates.add(t)
 	// The answer is waited for even when the run is to end at once: it is near.
@@ -201,9 +205,16 @@ func (db *DB) commit(ctx context.Context, t *transaction) error {
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	conn := t.session.conn
-	answers, err := conn.Exec(limited, commit).ReadAll()
-	if err == nil && answers[0].CommandTag.String() == "COMMIT" && db.fates.report(t) {
+	pipeline := &pgconn.Batch{}
+	for _, s := range append(t.ledger, statement{sql: commit}) {
+		s.queue(pipeline)
+	}
+	answers, err := conn.ExecBatch(limited, pipeline).ReadAll()
+	if err == nil && answers[len(answers)-1].CommandTag.String() == "COMMIT" && db.fates.report(t) {
 		return nil
+	}
+	if err != nil && len(t.ledger) > 0 && len(answers) > 0 && answers[0].Err != nil && !conn.IsClosed() {
+		err = growError(err)
 	}
 	if err == nil {
 		err = errors.New("the server rolled back instead of committing")

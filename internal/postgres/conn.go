@@ -234,6 +234,14 @@ type statement struct {
 	args []string
 }
 
+func (s statement) queue(batch *pgconn.Batch) {
+	args := make([][]byte, len(s.args))
+	for i, a := range s.args {
+		args[i] = []byte(a)
+	}
+	batch.ExecParams(s.sql, args, nil, nil, nil)
+}
+
 // result is the answer to one statement: its rows as text, a NULL as "".
 type result struct {
 	rows     [][]string
@@ -245,11 +253,7 @@ type result struct {
 func exec(ctx context.Context, conn *pgconn.PgConn, statements ...statement) ([]result, error) {
 	batch := &pgconn.Batch{}
 	for _, s := range statements {
-		args := make([][]byte, len(s.args))
-		for i, a := range s.args {
-			args[i] = []byte(a)
-		}
-		batch.ExecParams(s.sql, args, nil, nil, nil)
+		s.queue(batch)
 	}
 	answers, err := conn.ExecBatch(ctx, batch).ReadAll()
 	if err != nil {

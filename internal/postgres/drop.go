@@ -196,7 +196,10 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		return 0, err
 	}
 	// A DROP waits for the disk whatever synchronous_commit says.
-	return rows, db.commit(ctx, &transaction{session: s, replayed: s.replayed, xid: start[0], deleted: dropped[1].rows[0][0], piece: p, rows: rows})
+	return rows, db.commit(ctx, &transaction{
+		session: s, replayed: s.replayed, xid: start[0], deleted: dropped[1].rows[0][0], piece: p,
+		rows: rows, ledger: p.table.entry.grow(rows, now.name),
+	})
 }
 
 // undo attaches the partition again that this run has detached, because of what

@@ -25,6 +25,7 @@ const (
 	readOnlyTransaction  = "25006"
 	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
+	divisionByZero       = "22012"
 	undefinedTable       = "42P01"
 	undefinedObject      = "42704"
 	notInState           = "55000" // DETACH: another partition is on its way out

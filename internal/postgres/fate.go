@@ -43,7 +43,8 @@ type transaction struct {
 
 	piece    cleanup.Piece
 	rows     int64
-	reported bool // the runner counted it
+	ledger   []statement // puts it on record, on the way to its commit; may be none
+	reported bool        // the runner counted it
 }
 
 // fateQuery asks what became of a transaction. An xid of which the server lost

@@ -31,6 +31,7 @@ type Table struct {
 	pooled  bool // a connection pooler stands in between
 	touched touched
 	lost    lost
+	entry   *Entry // where its batches are put on record; nil: nowhere
 }
 
 // Facts returns what the plan is made of.
@@ -45,6 +46,9 @@ func (t *Table) CheckPrivileges() error {
 		fmt.Sprintf("GRANT SELECT, DELETE, UPDATE (%s) ON %s TO %s", t.expiry.column, strings.Join(t.denied, ", "), pgx.Identifier{t.db.config.User}.Sanitize()),
 		"permission denied: role %q may not delete from %s", t.db.config.User, t.denied[0])
 }
+
+// Record has every batch of the table put on record in an entry of the ledger.
+func (t *Table) Record(e *Entry) { t.entry = e }
 
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
