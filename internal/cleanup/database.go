@@ -42,6 +42,9 @@ type Database interface {
 type Counts struct {
 	Backlog int64 // that should be deleted
 	Held    int64 // that the policy's hold condition keeps
+	// Overdue is how long before the cutoff the time of the oldest row of the
+	// backlog came.
+	Overdue time.Duration
 }
 
 // Cutter is a strategy at work on one leaf.

@@ -165,7 +165,7 @@ func (p *policyRun) newcomers(ctx context.Context) (came bool, err error) {
 // what a crash brought back. It ends with everything durable.
 func (p *policyRun) pass(ctx context.Context) (StopReason, error) {
 	p.locked, p.result.Locked = nil, 0
-	p.result.Backlog, p.result.Held = nil, nil
+	p.result.Backlog, p.result.Held, p.result.Overdue = nil, nil, 0
 	stop, err := p.workers(ctx, &queue{run: p, leaves: p.plan.Leaves})
 	if stop == "" && err == nil && len(p.locked) > 0 {
 		again := &queue{run: p, pieces: p.locked}
@@ -213,7 +213,7 @@ func (p *policyRun) count(ctx context.Context) error {
 	return p.retry(ctx, p.interrupted, func() error {
 		counts, err := p.db.Count(ctx, p.quiet())
 		if err == nil {
-			p.result.Backlog, p.result.Held = &counts.Backlog, &counts.Held
+			p.result.Backlog, p.result.Held, p.result.Overdue = &counts.Backlog, &counts.Held, counts.Overdue
 			p.result.Locked = min(p.result.Locked, counts.Backlog)
 		}
 		return err

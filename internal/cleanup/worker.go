@@ -189,6 +189,9 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 	defer p.mu.Unlock()
 	p.addDeleted(batch.Deleted)
 	p.result.Batches++
+	if batch.Took > 0 {
+		p.result.Batched.observe(batch.Took)
+	}
 	if batch.Locked > 0 {
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked

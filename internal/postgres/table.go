@@ -99,20 +99,25 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 		changes = append(changes, byScan)
 	}
 	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
-		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n"+
+		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
+			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
 			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	if rows[0][2] != t.facts.ColumnType {
+	if rows[0][3] != t.facts.ColumnType {
 		return cleanup.Counts{}, t.typeChanged()
 	}
 	numbers, err := integers(rows[0][:2])
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1]}, nil
+	overdue, err := seconds(rows[0][2])
+	if err != nil {
+		return cleanup.Counts{}, fmt.Errorf("age of the oldest expired row: %w", err)
+	}
+	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1], Overdue: overdue}, nil
 }
 
 // CheckGuards refuses to begin when more rows would go than the guards allow:
