@@ -75,7 +75,7 @@ func classify(err error) error {
 	case code == insufficientRights && strings.Contains(server.Routine, "rls"),
 		code == insufficientRights && strings.Contains(server.Message, "row-level security"):
 		return forPerson(cleanup.NeedsPerson, server,
-			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS")
+			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS").Named("row-level-security")
 	case code == insufficientRights, strings.HasPrefix(code, "28"):
 		return forPerson(cleanup.Permission, server, "grant the role what it needs: USAGE on the schema, and on the table SELECT, DELETE, and UPDATE of the expiry column")
 	case code == undefinedDatabase, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "22"):
@@ -108,13 +108,13 @@ func classifyConnect(err error) error {
 		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
 			Hint: "check that the server runs and that database.url, or PGHOST and PGPORT, name it"}
 	case server.Code == undefinedDatabase:
-		return &cleanup.Error{Kind: cleanup.Configuration, Err: err, Hint: "check the database's name in database.url or PGDATABASE"}
+		return &cleanup.Error{Kind: cleanup.Configuration, Err: err, Hint: "check the database's name in database.url or PGDATABASE", Name: "connection"}
 	case server.Code == undefinedObject, server.Code == invalidParameter:
-		return &cleanup.Error{Kind: cleanup.Configuration, Err: err,
+		return &cleanup.Error{Kind: cleanup.Configuration, Err: err, Name: "connection",
 			Hint: "what pgx does not know in the database's address, and PGOPTIONS, is a setting of the server: see whether it has that one, and is not a pooler"}
 	}
 	return &cleanup.Error{Kind: cleanup.Permission, Err: err,
-		Hint: "check the user, its password or certificate, and the server's pg_hba.conf"}
+		Hint: "check the user, its password or certificate, and the server's pg_hba.conf", Name: "connection"}
 }
 
 // mistrusted tells errors of a server that does not prove what the address asks
@@ -139,7 +139,7 @@ func mistrusted(err error) bool {
 }
 
 // forPerson makes an error of a server's, for the person who has to act on it.
-func forPerson(kind cleanup.Kind, server *pgconn.PgError, hint string) error {
+func forPerson(kind cleanup.Kind, server *pgconn.PgError, hint string) *cleanup.Error {
 	return &cleanup.Error{Kind: kind, Err: serverError{server}, Hint: hint}
 }
 

@@ -133,7 +133,7 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 			return err
 		} else if n > maxRows {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_rows",
-				"guard.max_rows: more than %s rows of %s are expired, nothing was deleted", cleanup.FormatCount(maxRows), t.facts.Name)
+				"guard.max_rows: more than %s rows of %s are expired, so a run deletes nothing", cleanup.FormatCount(maxRows), t.facts.Name).Named("guard-max-rows")
 		}
 	}
 	if maxFraction < 1 {
@@ -147,8 +147,8 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 		}
 		if expired, all := numbers[0], numbers[1]; float64(expired) > maxFraction*float64(all) {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_fraction",
-				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, nothing was deleted",
-				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction)
+				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, so a run deletes nothing",
+				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction).Named("guard-max-fraction")
 		}
 	}
 	return nil
