@@ -251,8 +251,8 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 		return result, err
 	}
 	plan, err := cleanup.NewPlan(policy, table.Facts(), cutoff)
-	if r.server.Pooled {
-		plan.Warnings = append(plan.Warnings, "a connection pooler stands in between: the lock against a second run is held by an open transaction")
+	for _, warning := range r.server.Warnings() {
+		plan.Warnings = append(plan.Warnings, warning.Text)
 	}
 	result.Describe(plan)
 	if err != nil {

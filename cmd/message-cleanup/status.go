@@ -163,7 +163,8 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 
 // lookAtTables fills in how each policy's table stands.
 func (a *app) lookAtTables(cfg *config.Config, s *report.Status) error {
-	ctx := context.Background()
+	ctx, cancel := untilSignal()
+	defer cancel()
 	db, err := postgres.Open(ctx, postgres.Options{
 		URL: cfg.Database.URL, ConnectTimeout: cfg.Database.ConnectTimeout, Log: slog.New(slog.DiscardHandler),
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -261,6 +262,16 @@ func (p *policyRun) feelPause() *pause {
 	p.event(slog.LevelWarn, EventPaused, "reason", reason)
 	p.report(Progress{Phase: Paused, Reason: reason})
 	return felt
+}
+
+// warnOnce is warn, but for what is in the report already.
+func (p *policyRun) warnOnce(warning string) {
+	p.mu.Lock()
+	told := slices.Contains(p.result.Warnings, warning)
+	p.mu.Unlock()
+	if !told {
+		p.warn(warning)
+	}
 }
 
 // warn logs a warning and puts it into the report.

@@ -128,8 +128,16 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			return Exhausted, nil
 		}
 		// What a whole pass did not reduce, though nobody holds it locked, the
-		// database will not delete: a trigger swallows it.
+		// database will not delete: a trigger swallows it. Or no leaf that was
+		// planned for holds it.
 		if pass > 1 && p.result.Batches > batches && p.result.Deleted == before && backlog == lastBacklog {
+			came, err := p.newcomers(ctx)
+			if err != nil {
+				return Failed, err
+			}
+			if came {
+				return Exhausted, nil
+			}
 			p.result.Refused = backlog - p.result.Locked
 			return Exhausted, Errorf(NeedsPerson,
 				"look for a BEFORE DELETE trigger that returns NULL, or a rule ON DELETE",
@@ -138,6 +146,19 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 		}
 		lastBacklog = backlog
 	}
+}
+
+// newcomers warns of leaves that came since the plan was made.
+func (p *policyRun) newcomers(ctx context.Context) (came bool, err error) {
+	var names []string
+	err = p.retry(ctx, p.interrupted, func() error {
+		names, err = p.db.Newcomers(ctx)
+		return err
+	})
+	for _, name := range names {
+		p.warn(name + " was attached while the run was at work: the next run cleans it")
+	}
+	return len(names) > 0, err
 }
 
 // pass goes over all leaves once, then comes back for what was locked and for

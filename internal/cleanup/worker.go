@@ -164,6 +164,10 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, wo
 	if err != nil {
 		return 0, 0, err
 	}
+	if batch.Lost != "" {
+		p.warnOnce(batch.Lost + " while the run was at work: nothing more is deleted from it")
+		return 0, 0, nil
+	}
 	p.manners(p.account(piece, batch, rows))
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)

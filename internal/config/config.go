@@ -45,6 +45,7 @@ type Config struct {
 	Pace     Pace
 	Guard    Guard
 	Limits   Limits
+	Ledger   Ledger
 	Schedule Schedule
 	Metrics  Metrics
 	Log      Log
@@ -121,6 +122,12 @@ type Limits struct {
 
 	// MaxRows is how many rows a run may delete. Default 0: any number.
 	MaxRows int64
+}
+
+// Ledger says where the record of all runs is kept.
+type Ledger struct {
+	// Table is an SQL name. Default none: no record is kept.
+	Table string
 }
 
 // Schedule says when `message-cleanup schedule` makes its runs. Nothing else

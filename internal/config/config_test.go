@@ -135,6 +135,7 @@ var samples = map[string][3]string{
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},
 	"limits.max_duration":      {"1h", "90m", "36h"},
 	"limits.max_rows":          {"1", "2", "3"},
+	"ledger.table":             {"message_cleanup.runs", "runs", "audit.runs"},
 	"schedule.cron":            {"0 3 * * *", "@daily", "30 0 2 * * 1-5"},
 	"schedule.time_zone":       {"Europe/Berlin", "Asia/Tokyo", "America/New_York"},
 	"schedule.jitter":          {"0s", "1m", "1h"},

@@ -84,7 +84,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, metrics, pace, policies, schedule, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, ledger, limits, log, metrics, pace, policies, schedule, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},
@@ -98,6 +98,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"too many rows", "batch: {max_rows: 10000001}\n", "batch.max_rows: 10000001 is out of range (hint: from 1 to 10000000)"},
 		{"number past int64", "limits: {max_rows: 9223372036854775808}\n", "limits.max_rows: 9223372036854775808 is not a whole number (hint: write digits only, e.g. 50000)"},
 		{"negative guard", "guard: {max_rows: -1}\n", "guard.max_rows: -1 is out of range (hint: 0 or more)"},
+		{"blank ledger", "ledger: {table: ' '}\n", "ledger.table: is empty (hint: write a name, or remove the key)"},
 		{"negative limit", "limits: {max_rows: -1}\n", "limits.max_rows: -1 is out of range (hint: 0 or more)"},
 		{"negative time limit", "limits: {max_duration: -1s}\n", `limits.max_duration: "-1s" is negative (hint: from 0s to 36525d)`},
 		{"short target", "batch: {target: 999us}\n", `batch.target: "999us" is too short (hint: from 1ms to 1m)`},

@@ -38,6 +38,14 @@ func name(raw any) (string, error) {
 	return s, err
 }
 
+// nameOrNone reads a name that may be left empty, but not blank.
+func nameOrNone(raw any) (string, error) {
+	if s, err := plain(raw); err == nil && s == "" {
+		return "", nil
+	}
+	return name(raw)
+}
+
 // condition reads an SQL condition. One of blanks only would be neither a
 // condition nor plainly none.
 func condition(raw any) (string, error) {

@@ -150,7 +150,7 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 	default:
 		return nil, cleanup.Errorf(cleanup.Configuration,
 			"use a timestamptz, timestamp, date, bigint, integer or double precision column",
-			"column %s is of type %s, which tells no time", column, columnType)
+			"column %s is of type %s, which tells no time", column, columnType).Named("column-type")
 	}
 	return e, err
 }
