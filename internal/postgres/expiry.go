@@ -86,7 +86,7 @@ func (e *expiry) held() string {
 // it is off by the hour that clocks were set in between.
 func (e *expiry) overdue(value string) string {
 	if e.perSecond > 0 {
-		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d", e.cast, value, e.perSecond) // whole numbers could overflow
+		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d::float8", e.cast, value, e.perSecond) // whole numbers could overflow
 	}
 	return fmt.Sprintf("extract(epoch FROM $1::%s)::float8 - extract(epoch FROM %s)::float8", e.cast, value)
 }

@@ -24,7 +24,7 @@ var statusBounds = []struct {
 // scan of the table, which the planner takes for the quicker if it believes that
 // many rows are to be found, reads all of it if there are few.
 const byIndex = oneProcess + `,
-       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`
+       pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true)`
 
 // Status tells how a policy's table stands. It needs no more than SELECT.
 func (db *DB) Status(ctx context.Context, policy cleanup.Policy, server Server) (cleanup.Status, error) {
@@ -78,7 +78,7 @@ func (t *Table) countUpTo(ctx context.Context, condition string, args ...string)
 
 // glance is a query by way of an index, with little time.
 func (t *Table) glance(ctx context.Context, timeout, sql string, args ...string) (rows [][]string, inTime bool, err error) {
-	rows, err = t.db.queryWith(ctx, "SELECT set_config('statement_timeout', '"+timeout+"', true), "+byIndex, sql, args...)
+	rows, err = t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true), "+byIndex, sql, args...)
 	if SQLState(err) == queryCanceled && ctx.Err() == nil {
 		return nil, false, nil
 	}
@@ -143,7 +143,7 @@ func (t *Table) readDay(ctx context.Context, policy cleanup.Policy, now time.Tim
 func (t *Table) countDay(ctx context.Context, bounds []string, spans []cleanup.Span) (bool, error) {
 	e := t.expiry
 	rows, inTime, err := t.glance(ctx, statusBounds[0].timeout, fmt.Sprintf(`
-SELECT width_bucket(due, $3::%[1]s[]), count(*)
+SELECT pg_catalog.width_bucket(due, $3::%[1]s[]), count(*)
 FROM (SELECT %[2]s::%[1]s AS due FROM %[3]s WHERE %[4]s) AS day GROUP BY 1`, e.cast, e.column, t.name, e.due()),
 		bounds[0], bounds[len(bounds)-1], `{"`+strings.Join(bounds, `","`)+`"}`)
 	if err != nil || !inTime {
@@ -179,7 +179,7 @@ func (t *Table) estimator(ctx context.Context, r root) (func(ctx context.Context
 		if analyzed != "t" {
 			return cleanup.Count{Is: cleanup.Unknown}, nil
 		}
-		rows, err := t.db.queryWith(ctx, "SELECT "+oneProcess, explain+t.name+" WHERE "+condition, args...)
+		rows, err := t.db.queryOfRole(ctx, "SELECT "+oneProcess, explain+t.name+" WHERE "+condition, args...)
 		if err != nil {
 			return cleanup.Count{}, err
 		}
