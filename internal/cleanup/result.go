@@ -56,6 +56,8 @@ type PolicyResult struct {
 	Retries  int64
 	Duration time.Duration
 	Err      error
+
+	LedgerHead string // the place and hash of its row in the ledger, LedgerRow.Head; "": it has none
 }
 
 // Outcome tells how the policy ended.
