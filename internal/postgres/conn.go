@@ -16,6 +16,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -219,6 +220,9 @@ func worthWaiting(err error) bool {
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
 		return false
 	}
+	if errors.Is(err, syscall.EMFILE) { // nobody else closes our files
+		return false
+	}
 	return !mistrusted(err)
 }
 
@@ -228,6 +232,14 @@ func worthWaiting(err error) bool {
 type statement struct {
 	sql  string
 	args []string
+}
+
+func (s statement) queue(batch *pgconn.Batch) {
+	args := make([][]byte, len(s.args))
+	for i, a := range s.args {
+		args[i] = []byte(a)
+	}
+	batch.ExecParams(s.sql, args, nil, nil, nil)
 }
 
 // result is the answer to one statement: its rows as text, a NULL as "".
@@ -241,11 +253,7 @@ type result struct {
 func exec(ctx context.Context, conn *pgconn.PgConn, statements ...statement) ([]result, error) {
 	batch := &pgconn.Batch{}
 	for _, s := range statements {
-		args := make([][]byte, len(s.args))
-		for i, a := range s.args {
-			args[i] = []byte(a)
-		}
-		batch.ExecParams(s.sql, args, nil, nil, nil)
+		s.queue(batch)
 	}
 	answers, err := conn.ExecBatch(ctx, batch).ReadAll()
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 	resolveQuery = "SELECT coalesce(pg_catalog.to_regclass($1)::oid, 0::oid)"
 
 	tableQuery = `
-SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_partition_root(c.oid)::oid, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1::oid`
 
@@ -117,12 +117,12 @@ func (t *Table) find(ctx context.Context, configured string) (oid, kind string, 
 			hint = fmt.Sprintf("did you mean table: '%s'?", similar[0][0])
 		}
 		return "", "", cleanup.Errorf(cleanup.Configuration, hint,
-			"table %s does not exist in %s", configured, t.db.Address())
+			"table %s does not exist in %s", configured, t.db.Address()).Named("table-missing")
 	}
 	row := rows[0]
-	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
+	t.oid, t.root, t.name, t.facts.Name = row[0], row[5], pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
 	if kind = row[1]; kind != "r" && kind != "p" {
-		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
+		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name).Named("not-a-table")
 	}
 	return row[0], kind, nil
 }
@@ -139,7 +139,7 @@ func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (co
 	if len(rows) > 0 {
 		hint = fmt.Sprintf("did you mean column: '%s'?", pgx.Identifier{rows[0][0]}.Sanitize())
 	}
-	return "", "", cleanup.Errorf(cleanup.Configuration, hint, "column %s does not exist in table %s", configured, table)
+	return "", "", cleanup.Errorf(cleanup.Configuration, hint, "column %s does not exist in table %s", configured, table).Named("column-missing")
 }
 
 // isName tells whether SQL reads the configured text as that name.
@@ -173,7 +173,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			continue
 		}
 		if row[3] == "f" {
-			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
+			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name).Named("foreign-table")
 		}
 		if leaf.Expired = expired; !t.drops.whole[leaf.OID] {
 			if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
@@ -193,13 +193,11 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 func (t *Table) warn() {
 	role := pgx.Identifier{t.db.config.User}.Sanitize()
 	if len(t.denied) > 0 {
-		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf("role %s may not delete: GRANT DELETE ON %s TO %s",
-			role, strings.Join(t.denied, ", "), role))
+		t.warnf("privileges", "role %s may not delete: GRANT DELETE ON %s TO %s", role, strings.Join(t.denied, ", "), role)
 	}
 	if !t.mayLock {
-		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf(
-			"role %s may not lock rows, so a batch in which a row is locked is left whole: GRANT UPDATE (%s) ON %s TO %s",
-			role, t.expiry.column, t.facts.Name, role))
+		t.warnf("privileges", "role %s may not lock rows, so a batch in which a row is locked is left whole: GRANT UPDATE (%s) ON %s TO %s",
+			role, t.expiry.column, t.facts.Name, role)
 	}
 }
 

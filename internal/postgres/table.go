@@ -14,6 +14,8 @@ import (
 // Table is a policy's table in the database. It implements cleanup.Database.
 type Table struct {
 	db     *DB
+	oid    string
+	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
 	expiry *expiry
@@ -28,6 +30,8 @@ type Table struct {
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between
 	touched touched
+	lost    lost
+	entry   *Entry // where its batches are put on record; nil: nowhere
 }
 
 // Facts returns what the plan is made of.
@@ -43,16 +47,19 @@ func (t *Table) CheckPrivileges() error {
 		"permission denied: role %q may not delete from %s", t.db.config.User, t.denied[0])
 }
 
+// Record has every batch of the table put on record in an entry of the ledger.
+func (t *Table) Record(e *Entry) { t.entry = e }
+
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 	t.cut[leaf.Strategy] = true
 	switch leaf.Strategy {
-	case cleanup.Heap:
-		return newHeapCutter(t, leaf)
 	case cleanup.Partition:
 		return newDropCutter(t, leaf)
+	case cleanup.Heap:
+		return leafCutter{newHeapCutter(t, leaf), t, leaf.Leaf}
 	}
-	return newIndexCutter(t, leaf)
+	return leafCutter{newIndexCutter(t, leaf), t, leaf.Leaf}
 }
 
 // FirstBatch returns the SQL of the first batch of a leaf with its values in
@@ -92,16 +99,25 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 		changes = append(changes, byScan)
 	}
 	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
-		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+")\nFROM "+
+		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
+			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
+			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	numbers, err := integers(rows[0])
+	if rows[0][3] != t.facts.ColumnType {
+		return cleanup.Counts{}, t.typeChanged()
+	}
+	numbers, err := integers(rows[0][:2])
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1]}, nil
+	overdue, err := seconds(rows[0][2])
+	if err != nil {
+		return cleanup.Counts{}, fmt.Errorf("age of the oldest expired row: %w", err)
+	}
+	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1], Overdue: overdue}, nil
 }
 
 // CheckGuards refuses to begin when more rows would go than the guards allow:
@@ -117,7 +133,7 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 			return err
 		} else if n > maxRows {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_rows",
-				"guard.max_rows: more than %s rows of %s are expired, nothing was deleted", cleanup.FormatCount(maxRows), t.facts.Name)
+				"guard.max_rows: more than %s rows of %s are expired, so a run deletes nothing", cleanup.FormatCount(maxRows), t.facts.Name).Named("guard-max-rows")
 		}
 	}
 	if maxFraction < 1 {
@@ -131,8 +147,8 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 		}
 		if expired, all := numbers[0], numbers[1]; float64(expired) > maxFraction*float64(all) {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_fraction",
-				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, nothing was deleted",
-				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction)
+				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, so a run deletes nothing",
+				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction).Named("guard-max-fraction")
 		}
 	}
 	return nil
