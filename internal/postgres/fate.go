@@ -300,7 +300,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	if err != nil {
 		return classify(err)
 	}
-	position, err := parseLSN(results[2].rows[0][0])
+	position, err := parseLSN(results[len(results)-2].rows[0][0])
 	if err != nil {
 		return err
 	}
