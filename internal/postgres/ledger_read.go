@@ -57,7 +57,7 @@ func (l *Ledger) check(ctx context.Context, write bool) error {
 	for _, c := range ledgerColumns {
 		columns = append(columns, c.name)
 	}
-	rows, err := l.db.query(ctx, ledgerQuery, name.Sanitize(), strings.Join(columns, ","), strings.Join(growingColumns(), ","))
+	rows, err := l.db.queryOfRole(ctx, "SELECT", ledgerQuery, name.Sanitize(), strings.Join(columns, ","), strings.Join(growingColumns(), ","))
 	switch {
 	case SQLState(err) == insufficientRights:
 		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not look into the schema of the ledger, %s", l.db.config.User, l.table)
