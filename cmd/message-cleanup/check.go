@@ -118,6 +118,9 @@ func (c *checkup) database(ctx context.Context) {
 	if err != nil {
 		c.fail("", err)
 	}
+	if c.cfg.Ledger.Table != "" {
+		c.Findings.Add(c.db.CheckLedger(ctx, c.cfg.Ledger.Table)...)
+	}
 	for i, policy := range c.cfg.Policies {
 		c.Findings.Add(c.db.CheckTable(ctx, policy, c.server)...)
 		if err := c.policy(ctx, policy, c.isSet(fmt.Sprintf("policies[%d].time_zone", i), c.cfg)); err != nil {
