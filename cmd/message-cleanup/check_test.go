@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/systemd"
 )
 
 // checked is what check prints for programs.
@@ -296,6 +297,39 @@ func TestCheckComparesTheClocks(t *testing.T) {
 	o.now = func() time.Time { return time.Now().Add(-time.Hour) }
 	if c := o.checks(); len(c.Findings) != 1 || c.Findings[0].Name != "clock-skew" || c.Findings[0].Severity != "error" {
 		t.Errorf("found %+v, want clock-skew", c.Findings)
+	}
+}
+
+func TestCheckLooksAtTheTimerAndTheLastRun(t *testing.T) {
+	t.Parallel()
+	timer := func(enabled, active bool) systemd.Timer {
+		return systemd.Timer{Unit: "x.timer", Installed: true, Enabled: enabled, Active: active}
+	}
+	on := timer(true, true)
+	for _, c := range []struct {
+		name    string
+		units   systemd.Units
+		want    string
+		command string
+	}{
+		{"no such timer", systemd.Units{Service: systemd.Service{Result: "exit-code", ExitStatus: 69}}, "", ""},
+		{"all is well", systemd.Units{Timer: on, Service: systemd.Service{Result: "success"}}, "", ""},
+		{"off", systemd.Units{Timer: timer(false, false)}, "timer-disabled error", "systemctl enable --now x.timer"},
+		{"until the next boot", systemd.Units{Timer: timer(false, true)}, "timer-disabled error", "systemctl enable x.timer"},
+		{"from the next boot on", systemd.Units{Timer: timer(true, false)}, "timer-stopped error", "systemctl start x.timer"},
+		{"failed", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 69}}, "last-run-failed error", "systemctl start x"},
+		{"killed", systemd.Units{Timer: on, Service: systemd.Service{Result: "signal"}}, "last-run-failed error", "systemctl start x"},
+		{"incomplete", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 75}}, "last-run-failed warning", "systemctl start x"},
+		{"failed, and another is in work", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 69, Running: true}}, "", ""},
+	} {
+		found := checkUnits("x", c.units)
+		got, command := "", ""
+		if len(found) == 1 {
+			got, command = found[0].Name+" "+string(found[0].Severity), found[0].Command
+		}
+		if len(found) > 1 || got != c.want || command != c.command {
+			t.Errorf("%s: found %+v, want %q, %q", c.name, found, c.want, c.command)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ func TestDebianPackage(t *testing.T) {
 		{"the timer fires, once it is enabled", (*host).timer},
 		{"the journal has every field, once", (*host).journal},
 		{"the exit status has a name", (*host).failures},
+		{"check names what is wrong with the host", (*host).check},
 		{"a failure reaches somebody", (*host).alert},
 		{"an upgrade leaves a run in progress alone, and stop finishes its batch", (*host).upgradeDuringRun},
 		{"a missed night is made up for", (*host).persistent},
