@@ -154,8 +154,10 @@ func (p *policyRun) vacuumLeaf(ctx context.Context, leaf Leaf) error {
 		return ctx.Err()
 	}
 	if p.Pressure.ReplicaLag > 0 || p.Pressure.SlotWAL > 0 {
-		if pressure, err := p.db.Pressure(ctx); err == nil && pressure.tooMuch(p.Pressure) != "" {
-			return errors.New(pressure.tooMuch(p.Pressure))
+		if pressure, err := p.db.Pressure(ctx); err == nil {
+			if _, reason := pressure.tooMuch(p.Pressure); reason != "" {
+				return errors.New(reason)
+			}
 		}
 	}
 	p.report(Progress{Phase: Vacuuming, Reason: leaf.Name})

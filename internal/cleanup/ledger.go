@@ -1,7 +1,11 @@
 package cleanup
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -58,6 +62,27 @@ func ReadLedgerRow(content, hash string) LedgerRow {
 	row := LedgerRow{Hash: hash, Content: content}
 	row.Damage = json.Unmarshal([]byte(content), &row)
 	return row
+}
+
+// Sum computes what Hash must be: SHA-256, in hexadecimal, of the content
+// without white space between its parts. The content has the place in the chain
+// and the hash of the row before in it.
+func (r LedgerRow) Sum() string {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(r.Content)); err != nil {
+		compact.Reset()
+		compact.WriteString(r.Content)
+	}
+	sum := sha256.Sum256(compact.Bytes())
+	return hex.EncodeToString(sum[:])
+}
+
+// Head writes the row's place and hash as the head of the chain: "17:5f2c...".
+func (r LedgerRow) Head() string {
+	if r.Position == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%s", *r.Position, r.Hash)
 }
 
 // OutcomeUnfinished is in the ledger only: the run ended without a word, killed

@@ -47,6 +47,7 @@ type Config struct {
 	Limits   Limits
 	Ledger   Ledger
 	Schedule Schedule
+	Metrics  Metrics
 	Log      Log
 
 	sources map[string]string // path of a key -> where its value came from; absent: default
@@ -143,6 +144,12 @@ type Schedule struct {
 	Jitter time.Duration
 }
 
+// Metrics says where a run leaves its figures for Prometheus.
+type Metrics struct {
+	// Textfile is the file that each run writes. Default none.
+	Textfile string
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	// Level is the least level that is logged. Default info.
@@ -186,6 +193,21 @@ func load(o Options, defaultFile string) (*Config, error) {
 		return nil, l.errs
 	}
 	return c, nil
+}
+
+// MetricsTextfile returns metrics.textfile of a configuration that is otherwise
+// wrong: a run that fails by it can still leave that it failed. It is "" when
+// this key is not set or is wrong itself.
+func MetricsTextfile(o Options) string {
+	l := &loader{environ: variables(o.Environ), flags: o.Flags, sources: map[string]string{}}
+	l.readFile(o.File, DefaultFile)
+	var c Config
+	for _, k := range keys {
+		if k.path == "metrics.textfile" {
+			l.scalar(&c, k)
+		}
+	}
+	return c.Metrics.Textfile
 }
 
 // loader gathers values and what is wrong with them.

@@ -44,6 +44,7 @@ var keys = []key[Config]{
 	{"schedule.cron", "0 2 * * *", at(func(c *Config) *string { return &c.Schedule.Cron }, name)},
 	{"schedule.time_zone", "UTC", at(func(c *Config) *string { return &c.Schedule.TimeZone }, zone)},
 	{"schedule.jitter", "5m", at(func(c *Config) *time.Duration { return &c.Schedule.Jitter }, duration(0, century))},
+	{"metrics.textfile", "", at(func(c *Config) *string { return &c.Metrics.Textfile }, textfile)},
 	{"log.level", "info", at(func(c *Config) *slog.Level { return &c.Log.Level }, level)},
 	{"log.format", "auto", at(func(c *Config) *string { return &c.Log.Format }, chosen("auto", "journal", "syslog", "text", "json"))},
 }

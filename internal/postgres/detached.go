@@ -119,7 +119,7 @@ func (t *Table) warnf(name, format string, args ...any) {
 
 // wholeSettings let a table's constraint answer, where it has one, whether it
 // holds unexpired rows.
-const wholeSettings = "SELECT set_config('constraint_exclusion', 'on', true)"
+const wholeSettings = "SELECT pg_catalog.set_config('constraint_exclusion', 'on', true)"
 
 // wholeSQL counts the rows of a table, by whatever index is the smallest, and
 // tells whether there are some that have not expired, which an index on the

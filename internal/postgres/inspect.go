@@ -14,15 +14,16 @@ import (
 	"message-cleanup/internal/cleanup"
 )
 
-// The catalog tables that hold the facts are named with their schema: nothing
-// here depends on search_path but the operator's own table name.
+// Nothing here depends on the role's search_path but resolveQuery.
 const (
-	// tableQuery finds the table that the policy names. A regclass is read as
+	// resolveQuery finds the table that the policy names. A regclass is read as
 	// SQL reads a name: folded to lower case unless quoted.
+	resolveQuery = "SELECT coalesce(pg_catalog.to_regclass($1)::oid, 0::oid)"
+
 	tableQuery = `
-SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_partition_root(c.oid)::oid, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass($1)`
+WHERE c.oid = $1::oid`
 
 	similarQuery = `
 SELECT format('%I.%I', n.nspname, c.relname)
@@ -50,7 +51,7 @@ WITH RECURSIVE tree(oid) AS (
 )
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        pg_relation_size(c.oid) / current_setting('block_size')::int,
-       coalesce((SELECT x.indexrelid::regclass::text
+       coalesce((SELECT quote_ident(i.relname)
                  FROM pg_catalog.pg_index x
                  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
                  JOIN pg_catalog.pg_am m ON m.oid = i.relam
@@ -103,7 +104,10 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 
 // find finds the table and fills its names.
 func (t *Table) find(ctx context.Context, configured string) (oid, kind string, err error) {
-	rows, err := t.db.query(ctx, tableQuery, configured)
+	rows, err := t.db.queryOfRole(ctx, "SELECT", resolveQuery, configured)
+	if err == nil {
+		rows, err = t.db.query(ctx, tableQuery, rows[0][0])
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("find table %s: %w", configured, err)
 	}
@@ -116,7 +120,7 @@ func (t *Table) find(ctx context.Context, configured string) (oid, kind string, 
 			"table %s does not exist in %s", configured, t.db.Address()).Named("table-missing")
 	}
 	row := rows[0]
-	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
+	t.oid, t.root, t.name, t.facts.Name = row[0], row[5], pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
 	if kind = row[1]; kind != "r" && kind != "p" {
 		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name).Named("not-a-table")
 	}
@@ -227,7 +231,7 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 
 // oneProcess keeps a statement to one process; a parallel plan would also tell
 // the rows of one of several.
-const oneProcess = "set_config('max_parallel_workers_per_gather', '0', true)"
+const oneProcess = "pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
 
 // estimate asks the planner how many rows of each leaf of a table meet a
 // condition. A leaf that is not in the answer is one that the planner proved, by
