@@ -57,9 +57,18 @@ func (o *operator) does(url string, args ...string) (int, string) {
 		}
 		args = append(args, "--config", file)
 	}
+	stderr, err := os.Create(filepath.Join(o.t.TempDir(), "stderr"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer stderr.Close()
 	var stdout bytes.Buffer
-	a := &app{stdout: &stdout, stderr: os.Stderr, environ: []string{"DATABASE_URL=" + url}, now: o.now}
-	return a.main(args), stdout.String()
+	a := &app{stdout: &stdout, stderr: stderr, environ: []string{"DATABASE_URL=" + url}, now: o.now}
+	status := a.main(args)
+	if said, err := os.ReadFile(stderr.Name()); err != nil || len(said) > 0 {
+		o.t.Logf("%s: %s %v", args[0], said, err)
+	}
+	return status, stdout.String()
 }
 
 func (o *operator) setsUp() {
