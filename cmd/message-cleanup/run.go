@@ -140,7 +140,7 @@ func chosenPolicies(all []cleanup.Policy, names []string) ([]cleanup.Policy, err
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, usageError{fmt.Errorf("--policy: there is no policy %q, only %s", name, strings.Join(known, ", "))}
+			return nil, usageError{fmt.Errorf("--policy: there is no policy %s, only %s", quoted(name), strings.Join(known, ", "))}
 		}
 	}
 	return chosen, nil

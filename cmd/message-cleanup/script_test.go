@@ -245,11 +245,13 @@ func checkStatus(ts *testscript.TestScript, want string, err error) {
 }
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
-	signal, known := signals[argument(ts, args, "signal TERM or signal INT")]
+	signals := map[string]os.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+	}
+	signal, known := signals[argument(ts, args, "signal NAME")]
 	running := ts.BackgroundCmds()
 	if !known || len(running) != 1 {
-		ts.Fatalf("usage: signal TERM or signal INT, with one command in the background")
+		ts.Fatalf("usage: signal TERM, INT, KILL, STOP or CONT, with one command in the background")
 	}
 	of(ts).signalled = running[0]
 	ts.Check(running[0].Process.Signal(signal))

@@ -20,10 +20,10 @@ var statusBounds = []struct {
 	timeout string
 }{{1_000_000, "500ms"}, {10_000, "250ms"}, {100, "250ms"}}
 
-// atAGlance has a bounded count end at its bound whatever the statistics say: a
-// scan of the table, which the planner takes for the quicker if it believes that
-// many rows are to be found, reads all of it if there are few.
-const atAGlance = oneProcess + `,
+// byIndex keeps the planner from reading the table for what an index knows. It
+// would for a bounded count, if it believes that many rows are to be found, and
+// read all of the table if there are few.
+const byIndex = oneProcess + `,
        pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true)`
 
 // Status tells how a policy's table stands. It needs no more than SELECT.
@@ -78,7 +78,7 @@ func (t *Table) countUpTo(ctx context.Context, condition string, args ...string)
 
 // glance is a query by way of an index, with little time.
 func (t *Table) glance(ctx context.Context, timeout, sql string, args ...string) (rows [][]string, inTime bool, err error) {
-	rows, err = t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true), "+atAGlance, sql, args...)
+	rows, err = t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true), "+byIndex, sql, args...)
 	if SQLState(err) == queryCanceled && ctx.Err() == nil {
 		return nil, false, nil
 	}
