@@ -86,6 +86,9 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 	if err != nil {
 		return nil, err
 	}
+	if err := db.checkDistributed(ctx, oid); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
+	}
 	column, columnType, err := db.findColumn(ctx, oid, t.facts.Name, policy.Column)
 	if err != nil {
 		return nil, err
