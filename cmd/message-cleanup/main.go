@@ -112,7 +112,7 @@ variables name.`,
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
 	root.Flags().Bool("version", false, "print the version")
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(a.runCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.checkCommand(), a.setupCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
 	addCompletion(root)
 	return root
 }
@@ -164,11 +164,15 @@ func buildVersion() string {
 
 // loadConfig reads the configuration and sets up the log as it says.
 func (a *app) loadConfig() (*config.Config, error) {
+	return config.Load(a.configOptions())
+}
+
+func (a *app) configOptions() config.Options {
 	flags := make(map[string]string)
 	if a.global.logLevel != "" {
 		flags["log.level"] = a.global.logLevel
 	}
-	return config.Load(config.Options{File: a.global.config, Flags: flags, Environ: a.environ})
+	return config.Options{File: a.global.config, Flags: flags, Environ: a.environ}
 }
 
 // noArguments is cobra.NoArgs with our exit status.

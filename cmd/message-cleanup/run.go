@@ -59,11 +59,13 @@ func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, 
 	a.announce(result)
 
 	cfg, err := a.loadConfig()
-	if err == nil {
-		cfg.Policies, err = chosenPolicies(cfg.Policies, names)
-	}
 	if err != nil {
-		result.Err = err
+		result.Err, result.Duration = err, a.now().Sub(start)
+		a.leaveMetrics(config.MetricsTextfile(a.configOptions()), result, nil)
+		return result
+	}
+	all := cfg.Policies
+	if cfg.Policies, result.Err = chosenPolicies(all, names); result.Err != nil {
 		return result
 	}
 	display := a.startDisplay(cfg, result.RunID)
@@ -73,7 +75,25 @@ func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, 
 	r.execute(ctx)
 	result.Duration = a.now().Sub(start)
 	display.close(result)
+	a.leaveMetrics(cfg.Metrics.Textfile, result, all)
 	return result
+}
+
+// leaveMetrics writes the figures of a run for Prometheus, if there is a file for
+// them. That it cannot is no reason for the run to fail: the alert on a run that
+// is missing tells.
+func (a *app) leaveMetrics(textfile string, result cleanup.Result, policies []cleanup.Policy) {
+	if textfile == "" || result.DryRun {
+		return
+	}
+	var names []string
+	for _, p := range policies {
+		names = append(names, p.Name)
+	}
+	if err := report.WriteMetrics(textfile, result, names, buildVersion()); err != nil {
+		a.complain(cleanup.EventNoMetrics, cleanup.Errorf(cleanup.Incomplete,
+			"metrics.textfile must lie in a directory where this user may write; the service may in /var/lib/message-cleanup", "%w", err))
+	}
 }
 
 // finish reports the result and returns the exit status as an error.
@@ -231,8 +251,8 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 		return result, err
 	}
 	plan, err := cleanup.NewPlan(policy, table.Facts(), cutoff)
-	if r.server.Pooled {
-		plan.Warnings = append(plan.Warnings, "a connection pooler stands in between: the lock against a second run is held by an open transaction")
+	for _, warning := range r.server.Warnings() {
+		plan.Warnings = append(plan.Warnings, warning.Text)
 	}
 	result.Describe(plan)
 	if err != nil {

@@ -16,7 +16,7 @@ type Table struct {
 	Leaves     []Leaf             // the tables that hold the rows and may hold expired ones
 	Expired    []ExpiredPartition // what could be dropped in place of its leaves
 	Skipped    int                // partitions that by their bounds hold nothing expired
-	Warnings   []string
+	Warnings   []Finding
 }
 
 // ServerFacts are the settings of the server that a plan depends on.
@@ -83,7 +83,10 @@ type LeafPlan struct {
 func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 	plan := Plan{
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
-		Skipped: table.Skipped, Warnings: table.Warnings, Server: table.Server,
+		Skipped: table.Skipped, Server: table.Server,
+	}
+	for _, warning := range table.Warnings {
+		plan.Warnings = append(plan.Warnings, warning.Text)
 	}
 	kept := plan.planPartitions(table)
 	for _, leaf := range table.Leaves {
@@ -149,12 +152,12 @@ func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
 				hint = "create the index; there is no other way: " + noRanges
 			}
 			return "", "", Errorf(Configuration, hint,
-				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name)
+				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name).Named("index-missing")
 		}
 		return Index, "configured", nil
 	case Heap:
 		if noRanges != "" {
-			return "", "", Errorf(Configuration, "set strategy: auto", "strategy heap: %s", noRanges)
+			return "", "", Errorf(Configuration, "set strategy: auto", "strategy heap: %s", noRanges).Named("no-ranges")
 		}
 		return Heap, "configured", nil
 	}
@@ -162,7 +165,7 @@ func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
 	switch {
 	case leaf.Index == "" && noRanges != "":
 		return "", "", Errorf(Configuration, "create an index that starts with the expiry column",
-			"%s has no usable index, and %s", leaf.Name, noRanges)
+			"%s has no usable index, and %s", leaf.Name, noRanges).Named("index-missing")
 	case leaf.Index == "":
 		return Heap, "no valid btree index starts with the expiry column", nil
 	case noRanges != "":

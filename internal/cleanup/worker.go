@@ -164,6 +164,10 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, wo
 	if err != nil {
 		return 0, 0, err
 	}
+	if batch.Lost != "" {
+		p.warnOnce(batch.Lost + " while the run was at work: nothing more is deleted from it")
+		return 0, 0, nil
+	}
 	p.manners(p.account(piece, batch, rows))
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
@@ -185,6 +189,9 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 	defer p.mu.Unlock()
 	p.addDeleted(batch.Deleted)
 	p.result.Batches++
+	if batch.Took > 0 {
+		p.result.Batched.observe(batch.Took)
+	}
 	if batch.Locked > 0 {
 		p.locked = append(p.locked, piece)
 		p.result.Locked += batch.Locked

@@ -40,9 +40,11 @@ var keys = []key[Config]{
 	{"guard.max_fraction", "1", at(func(c *Config) *float64 { return &c.Guard.MaxFraction }, fraction)},
 	{"limits.max_duration", "0s", at(func(c *Config) *time.Duration { return &c.Limits.MaxDuration }, duration(0, century))},
 	{"limits.max_rows", "0", at(func(c *Config) *int64 { return &c.Limits.MaxRows }, whole[int64](0, math.MaxInt64))},
+	{"ledger.table", "", at(func(c *Config) *string { return &c.Ledger.Table }, nameOrNone)},
 	{"schedule.cron", "0 2 * * *", at(func(c *Config) *string { return &c.Schedule.Cron }, name)},
 	{"schedule.time_zone", "UTC", at(func(c *Config) *string { return &c.Schedule.TimeZone }, zone)},
 	{"schedule.jitter", "5m", at(func(c *Config) *time.Duration { return &c.Schedule.Jitter }, duration(0, century))},
+	{"metrics.textfile", "", at(func(c *Config) *string { return &c.Metrics.Textfile }, textfile)},
 	{"log.level", "info", at(func(c *Config) *slog.Level { return &c.Log.Level }, level)},
 	{"log.format", "auto", at(func(c *Config) *string { return &c.Log.Format }, chosen("auto", "journal", "syslog", "text", "json"))},
 }

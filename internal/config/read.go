@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -37,12 +38,31 @@ func name(raw any) (string, error) {
 	return s, err
 }
 
+// nameOrNone reads a name that may be left empty, but not blank.
+func nameOrNone(raw any) (string, error) {
+	if s, err := plain(raw); err == nil && s == "" {
+		return "", nil
+	}
+	return name(raw)
+}
+
 // condition reads an SQL condition. One of blanks only would be neither a
 // condition nor plainly none.
 func condition(raw any) (string, error) {
 	s, err := plain(raw)
 	if err == nil && s != "" && strings.TrimSpace(s) == "" {
 		return "", Error{Problem: "is blank", Hint: "write an SQL condition, or remove the key"}
+	}
+	return s, err
+}
+
+// textfile reads the path of a file that is to be written. It must not depend on
+// where the program is started, and the suffix is the one that collectors of such
+// files look for; it also keeps a slip of the pen from overwriting something else.
+func textfile(raw any) (string, error) {
+	s, err := plain(raw)
+	if err == nil && s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom") {
+		return "", Error{Problem: fmt.Sprintf("%q is not the whole path of a file that ends in .prom", s), Hint: "write e.g. /var/lib/message-cleanup/metrics.prom"}
 	}
 	return s, err
 }

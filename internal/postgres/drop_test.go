@@ -58,7 +58,7 @@ func eachWay(t *testing.T, test func(t *testing.T, s *setup, conn *pgx.Conn)) {
 				pgtest.Exec(t, conn, "CREATE TABLE rest PARTITION OF messages DEFAULT")
 			}
 			s := newSetup(t, url)
-			s.policy.Strategy = cleanup.Partition
+			s.policy.Strategy, s.ledger = cleanup.Partition, true
 			test(t, s, conn)
 		})
 	}

@@ -20,7 +20,7 @@ const minVersion = 130000
 
 // engineQuery is sent as it is, with no settings around it: others may not know
 // those.
-const engineQuery = "SELECT version(), current_setting('server_version_num')"
+const engineQuery = "SELECT pg_catalog.version(), pg_catalog.current_setting('server_version_num')"
 
 // checkEngine refuses a server that is not PostgreSQL, or too old a one.
 func (db *DB) checkEngine(ctx context.Context) error {
@@ -46,9 +46,9 @@ func supported(text string, version int) error {
 		name, _, _ := strings.Cut(text, " (")
 		name, _, _ = strings.Cut(name, " on ")
 		return cleanup.Errorf(cleanup.Configuration, "docs/compatibility.md says what was tried",
-			"the server is %s, which only speaks like PostgreSQL: nothing was tried there, so nothing is deleted", name)
+			"the server is %s, which only speaks like PostgreSQL: nothing was tried there, so nothing is deleted", name).Named("not-postgresql")
 	case version < minVersion:
-		return cleanup.Errorf(cleanup.Configuration, "upgrade the server", "PostgreSQL %d is too old: 13 or later is needed", version/10000)
+		return cleanup.Errorf(cleanup.Configuration, "upgrade the server", "PostgreSQL %d is too old: 13 or later is needed", version/10000).Named("server-too-old")
 	}
 	return nil
 }
@@ -77,5 +77,5 @@ func (db *DB) checkDistributed(ctx context.Context, oid string) error {
 		return err
 	}
 	return cleanup.Errorf(cleanup.Configuration, "docs/compatibility.md says what was tried",
-		"%s is distributed by Citus: nothing was tried there, so nothing is deleted", rows[0][0])
+		"%s is distributed by Citus: nothing was tried there, so nothing is deleted", rows[0][0]).Named("not-postgresql")
 }

@@ -25,5 +25,9 @@ func TestSupportedServers(t *testing.T) {
 		if err == nil || err.Error() != test.want || cleanup.KindOf(err) != cleanup.Configuration || cleanup.HintOf(err) == "" {
 			t.Errorf("%s: %v, want %q", text, err, test.want)
 		}
+		name := map[bool]string{true: "server-too-old", false: "not-postgresql"}[test.version < minVersion]
+		if got := cleanup.FindingOf("", err); got.Name != name {
+			t.Errorf("%s: a check calls it %s, want %s", text, got.Name, name)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -17,6 +18,8 @@ type expiry struct {
 	bound  string // the cutoff, in the text form of cast; $1 of every statement
 	where  string // the operator's SQL, or ""
 	hold   string // the operator's SQL, or ""
+
+	perSecond int64 // of a number's units; 0: the column is none
 }
 
 // expired is true for rows whose time is before the cutoff. NULL and infinity
@@ -64,6 +67,31 @@ func (e *expiry) held() string {
 	return "(" + e.hold + "\n) IS TRUE"
 }
 
+// overdue is for how many seconds before the cutoff a value lies. Of local times,
+// it is off by the hour that clocks were set in between.
+func (e *expiry) overdue(value string) string {
+	if e.perSecond > 0 {
+		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d", e.cast, value, e.perSecond) // whole numbers could overflow
+	}
+	return fmt.Sprintf("extract(epoch FROM $1::%s)::float8 - extract(epoch FROM %s)::float8", e.cast, value)
+}
+
+// seconds reads what overdue computed; "" is none. More than a Duration can
+// hold, such as of -infinity, is the longest Duration.
+func seconds(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	s, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, err
+	}
+	if most := time.Duration(math.MaxInt64); s >= most.Seconds() {
+		return most, nil
+	}
+	return max(0, time.Duration(s*float64(time.Second))), nil
+}
+
 // localCutoff computes, on the server and with the server's time zones, the
 // local time l such that every column value before l is, read in the zone,
 // before the cutoff. Usually that is just the cutoff's local time. Twice a year
@@ -98,14 +126,16 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 			e.bound, err = db.value(ctx, localDate, e.bound)
 		}
 	case "integer", "bigint":
+		e.perSecond = policy.Unit.PerSecond()
 		e.cast, e.bound = "bigint", strconv.FormatInt(wholeUnits(cutoff, policy.Unit), 10)
 	case "double precision":
+		e.perSecond = policy.Unit.PerSecond()
 		units := float64(cutoff.UnixMicro()) / float64(1_000_000/policy.Unit.PerSecond())
 		e.cast, e.bound = "float8", strconv.FormatFloat(units, 'f', -1, 64)
 	default:
 		return nil, cleanup.Errorf(cleanup.Configuration,
 			"use a timestamptz, timestamp, date, bigint, integer or double precision column",
-			"column %s is of type %s, which tells no time", column, columnType)
+			"column %s is of type %s, which tells no time", column, columnType).Named("column-type")
 	}
 	return e, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"message-cleanup/internal/cleanup"
@@ -22,14 +21,14 @@ import (
 func (t *Table) checkForeign(ctx context.Context, quoted string, leaf cleanup.Leaf, mayDelete bool) error {
 	if mayDelete { // else the server does not explain it either, and the run is refused for that
 		p := &piece{table: t, leaf: quoted}
-		plan, err := t.explain(ctx, "SELECT", p.deleteSQL(), p.parameters()...)
+		plan, err := t.explain(ctx, t.db.queryOfRole, "SELECT", p.deleteSQL(), p.parameters()...)
 		if err != nil {
 			return t.onServer(quoted, err)
 		}
 		if !plan.sentWhole() {
 			return cleanup.Errorf(cleanup.Configuration,
 				"it must have no trigger, where and hold no function that server "+leaf.Foreign+" may not have, and the foreign data wrapper has to be able to; or clean it there",
-				"foreign table %s on server %s: the DELETE would not be executed there as a whole", leaf.Name, leaf.Foreign)
+				"foreign table %s on server %s: the DELETE would not be executed there as a whole", leaf.Name, leaf.Foreign).Named("foreign-table")
 		}
 	}
 	return t.adviseServer(ctx, leaf)
@@ -65,11 +64,12 @@ func (t *Table) adviseServer(ctx context.Context, leaf cleanup.Leaf) error {
 	if !strings.Contains(options, "row_security=off") {
 		wanted += " -c row_security=off"
 	}
-	warning := fmt.Sprintf("on server %s a batch may wait a minute for a lock, or row-level security hide rows without an error: "+
-		"ALTER SERVER %s OPTIONS (%s options '%s')", leaf.Foreign, leaf.Foreign, change, strings.ReplaceAll(strings.TrimSpace(wanted), "'", "''"))
-	if wanted != options && !slices.Contains(t.facts.Warnings, warning) {
-		t.facts.Warnings = append(t.facts.Warnings, warning)
+	if wanted == options || t.advised[leaf.Foreign] {
+		return nil
 	}
+	t.advised[leaf.Foreign] = true
+	t.warnf("foreign-server", "on server %[1]s a batch may wait a minute for a lock, or row-level security hide rows without an error: "+
+		"ALTER SERVER %[1]s OPTIONS (%[2]s options '%[3]s')", leaf.Foreign, change, strings.ReplaceAll(strings.TrimSpace(wanted), "'", "''"))
 	return nil
 }
 

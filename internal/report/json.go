@@ -1,5 +1,5 @@
-// Package report is where a finished run goes: one JSON object for programs,
-// or a text for people.
+// Package report is where a finished run goes: one JSON object for programs, a
+// text for people, a file of metrics for Prometheus.
 package report
 
 import (
