@@ -140,7 +140,7 @@ func chosenPolicies(all []cleanup.Policy, names []string) ([]cleanup.Policy, err
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, usageError{fmt.Errorf("--policy: there is no policy %q, only %s", name, strings.Join(known, ", "))}
+			return nil, usageError{fmt.Errorf("--policy: there is no policy %s, only %s", quoted(name), strings.Join(known, ", "))}
 		}
 	}
 	return chosen, nil
@@ -157,6 +157,8 @@ type execution struct {
 	server postgres.Server
 	runner *cleanup.Runner
 	result *cleanup.Result
+	ledger *postgres.Ledger // nil: none is kept
+	entry  *postgres.Entry  // of the policy at hand; nil: none is open
 }
 
 // execute connects, and deletes policy by policy. Each is attempted even when
@@ -190,20 +192,7 @@ func (r *execution) execute(ctx context.Context) {
 		r.runner.Deadline = started.Add(r.cfg.Limits.MaxDuration)
 	}
 	for _, policy := range r.cfg.Policies {
-		started := time.Now()
-		result, err := r.policy(ctx, policy)
-		if err != nil {
-			result.Err = err
-		}
-		// The runner gives its own reason. What ended before it is a guard's no,
-		// or a failure.
-		if err != nil && result.StopReason == "" {
-			result.StopReason = cleanup.Failed
-			if cleanup.KindOf(err) == cleanup.NeedsPerson {
-				result.StopReason = cleanup.Guard
-			}
-		}
-		result.Duration = time.Since(started)
+		result := r.attempt(ctx, policy)
 		r.result.Policies = append(r.result.Policies, result)
 		logPolicy(log, result)
 		if result.Err != nil && r.logged() {
@@ -231,12 +220,36 @@ func (r *execution) connect(ctx context.Context) (err error) {
 	if r.server, err = r.db.Server(ctx, r.now); err == nil && !r.result.DryRun {
 		err = r.server.Check(r.cfg.Guard.MaxClockSkew)
 	}
+	if err == nil {
+		err = r.openLedger(ctx)
+	}
 	if err != nil {
 		r.db.Close()
 		return err
 	}
 	r.result.Start = r.server.Clock
 	return nil
+}
+
+// attempt runs one policy, and says how it ended in the result and in the ledger.
+func (r *execution) attempt(ctx context.Context, policy cleanup.Policy) cleanup.PolicyResult {
+	started := time.Now()
+	defer r.db.Unlock(ctx)
+	result, err := r.policy(ctx, policy)
+	if err != nil {
+		result.Err = err
+	}
+	// The runner gives its own reason. What ended before it is a guard's no,
+	// or a failure.
+	if err != nil && result.StopReason == "" {
+		result.StopReason = cleanup.Failed
+		if cleanup.KindOf(err) == cleanup.NeedsPerson {
+			result.StopReason = cleanup.Guard
+		}
+	}
+	r.record(ctx, policy, &result)
+	result.Duration = time.Since(started)
+	return result
 }
 
 // policy inspects, plans and runs one policy. Its result is valid beside an
@@ -269,7 +282,9 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 	if err := r.db.Lock(ctx, policy.Name, plan.Table, r.server.Pooled); err != nil {
 		return result, err
 	}
-	defer r.db.Unlock(ctx)
+	if err := r.begin(ctx, plan, table); err != nil {
+		return result, err
+	}
 	if err := table.CheckGuards(ctx, r.cfg.Guard.MaxRows, r.cfg.Guard.MaxFraction); err != nil {
 		return result, err
 	}

@@ -36,6 +36,7 @@ const (
 	EventPauseEnded     = "pause ended"
 	EventHeldBack       = "the space of deleted rows is held back"
 	EventVacuumed       = "vacuumed"
+	EventUnfinished     = "an earlier run never finished"
 	EventNoMetrics      = "metrics are not as they should be"
 	EventStopping       = "stopping after the current batch"
 	EventScheduled      = "next run planned"

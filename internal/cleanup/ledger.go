@@ -60,7 +60,18 @@ type LedgerRow struct {
 // ReadLedgerRow reads a row from its content, a JSON object.
 func ReadLedgerRow(content, hash string) LedgerRow {
 	row := LedgerRow{Hash: hash, Content: content}
-	row.Damage = json.Unmarshal([]byte(content), &row)
+	if row.Damage = json.Unmarshal([]byte(content), &row); row.Damage != nil {
+		// What names the row comes first and last, and is not always what was
+		// changed.
+		var name struct {
+			RunID    string `json:"run_id"`
+			Policy   string `json:"policy"`
+			Position *int64 `json:"position"`
+			Previous string `json:"previous"`
+		}
+		_ = json.Unmarshal([]byte(content), &name)
+		row.RunID, row.Policy, row.Position, row.Previous = name.RunID, name.Policy, name.Position, name.Previous
+	}
 	return row
 }
 

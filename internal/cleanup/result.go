@@ -58,6 +58,8 @@ type PolicyResult struct {
 	Duration time.Duration
 	Err      error
 
+	LedgerHead string // the place and hash of its row in the ledger, LedgerRow.Head; "": it has none
+
 	Batched Histogram                     // how long the server worked on batches
 	Paused  map[PauseReason]time.Duration // not deleting; rests are those of all workers together
 }

@@ -28,6 +28,10 @@ func (l *loader) readFile(named, standard string) {
 			return
 		}
 	}
+	if address.MatchString(path) {
+		l.fail(key, misplaced)
+		return
+	}
 	tree, err := decodeFile(path)
 	if all, ok := errors.AsType[Errors](err); ok {
 		l.errs = append(l.errs, all...)

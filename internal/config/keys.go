@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +86,9 @@ func at[T, V any](field func(*T) *V, read func(raw any) (V, error)) access[T] {
 				return Error{Problem: "has no value", Hint: "write one, or remove the key"}
 			}
 			v, err := read(raw)
+			if s, ok := asText(raw); ok && err != nil && address.MatchString(s) && strings.Contains(err.Error(), strconv.Quote(s)) {
+				return misplaced // the error would show it
+			}
 			if err == nil {
 				*field(t) = v
 			}

@@ -26,14 +26,24 @@ func connection(raw any) (string, error) {
 	if strings.ContainsRune(s, 0) {
 		return "", Error{Problem: "contains a NUL byte"}
 	}
+	if !understood(s) {
+		return "", Error{Problem: "cannot be understood without doubt",
+			Hint: "in a URL, write %40 for @, %2F for /, %3A for : and %25 for %; in keyword=value pairs, put a value with blanks in single quotes"}
+	}
 	return s, nil
 }
+
+// misplaced is a connection string where something else belongs.
+var misplaced = Error{Problem: "looks like a connection string", Hint: "that belongs into database.url"}
 
 // name reads a name that must be there.
 func name(raw any) (string, error) {
 	s, err := plain(raw)
 	if err == nil && strings.TrimSpace(s) == "" {
 		return "", Error{Problem: "is empty", Hint: "write a name, or remove the key"}
+	}
+	if address.MatchString(s) {
+		return "", misplaced
 	}
 	return s, err
 }

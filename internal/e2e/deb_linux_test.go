@@ -21,6 +21,7 @@ func TestDebianPackage(t *testing.T) {
 		{"installing starts nothing", (*host).install},
 		{"the timer fires, once it is enabled", (*host).timer},
 		{"the journal has every field, once", (*host).journal},
+		{"status answers what a newcomer asks", (*host).status},
 		{"the exit status has a name", (*host).failures},
 		{"a failure reaches somebody", (*host).alert},
 		{"an upgrade leaves a run in progress alone, and stop finishes its batch", (*host).upgradeDuringRun},

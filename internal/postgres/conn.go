@@ -131,6 +131,20 @@ func (db *DB) borrow(ctx context.Context) (*session, error) {
 	}
 }
 
+// borrowConnected takes a session that is connected, if there is one. No batch
+// may be in work. What one worker's lost connection ends, the others' may still
+// bring to its end.
+func (db *DB) borrowConnected(ctx context.Context) (*session, error) {
+	for range cap(db.sessions) - 1 {
+		s, err := db.borrow(ctx)
+		if err != nil || s.conn != nil && !s.conn.IsClosed() {
+			return s, err
+		}
+		db.giveBack(s)
+	}
+	return db.borrow(ctx)
+}
+
 // session takes a connected session for a batch. It fails as long as there is
 // news of lost batches that nobody was told.
 func (db *DB) session(ctx context.Context) (*session, error) {

@@ -26,6 +26,7 @@ const (
 	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
 	divisionByZero       = "22012"
+	datetimeOverflow     = "22008"
 	undefinedTable       = "42P01"
 	undefinedObject      = "42704"
 	notInState           = "55000" // DETACH: another partition is on its way out

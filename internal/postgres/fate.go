@@ -282,7 +282,7 @@ var flushStatements = []statement{{sql: begin}, {settings, []string{milliseconds
 // Flush makes all batches so far durable, on a standby too where
 // synchronous_commit asks for it. No batch may be in work.
 func (db *DB) Flush(ctx context.Context) error {
-	s, err := db.borrow(ctx)
+	s, err := db.borrowConnected(ctx)
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	if err != nil {
 		return classify(err)
 	}
-	position, err := parseLSN(results[3].rows[0][0])
+	position, err := parseLSN(results[len(results)-2].rows[0][0])
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,13 @@ import (
 func (t *Table) checkForeign(ctx context.Context, quoted string, leaf cleanup.Leaf, mayDelete bool) error {
 	if mayDelete { // else the server does not explain it either, and the run is refused for that
 		p := &piece{table: t, leaf: quoted}
-		plan, err := t.explain(ctx, t.db.queryOfRole, "SELECT", p.deleteSQL(), p.parameters()...)
+		rows, err := t.db.queryOfRole(ctx, "SELECT", explain+p.deleteSQL(), p.parameters()...)
 		if err != nil {
 			return t.onServer(quoted, err)
+		}
+		plan, err := readPlan(rows)
+		if err != nil {
+			return err
 		}
 		if !plan.sentWhole() {
 			return cleanup.Errorf(cleanup.Configuration,

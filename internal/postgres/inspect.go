@@ -78,36 +78,47 @@ ORDER BY c.relkind = 'f', n.nspname, c.relname`
 // Inspect reads what a plan needs to know of a policy's table, from catalog
 // and statistics. It needs no more than SELECT on the table.
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
-	t := &Table{
+	t, root, err := db.identify(ctx, policy, server, cutoff)
+	if err != nil {
+		return nil, err
+	}
+	if root.kind == "p" {
+		if err := t.readPartitions(ctx, policy, root.oid, root.column); err != nil {
+			return nil, fmt.Errorf("inspect the partitions of %s: %w", t.facts.Name, err)
+		}
+	}
+	if err := t.readLeaves(ctx, root.oid, root.column); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
+	}
+	return t, nil
+}
+
+// root is the table that a policy names, and its expiry column.
+type root struct{ oid, kind, column string }
+
+// identify finds a policy's table and its expiry condition, and nothing yet of
+// what lies below it.
+func (db *DB) identify(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (t *Table, r root, err error) {
+	t = &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
 		quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
 		placeless: make(map[string]cleanup.Leaf), advised: make(map[string]bool),
 	}
-	oid, kind, err := t.find(ctx, policy.Table)
+	if r.oid, r.kind, err = t.find(ctx, policy.Table); err != nil {
+		return nil, r, err
+	}
+	if err := db.checkDistributed(ctx, r.oid); err != nil {
+		return nil, r, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
+	}
+	t.facts.TIDRange, t.facts.Server = t.tidRange, server.Facts
+	if r.column, t.facts.ColumnType, err = db.findColumn(ctx, r.oid, t.facts.Name, policy.Column); err != nil {
+		return nil, r, err
+	}
+	t.expiry, err = db.newExpiry(ctx, policy, pgx.Identifier{r.column}.Sanitize(), t.facts.ColumnType, cutoff)
 	if err != nil {
-		return nil, err
+		return nil, r, fmt.Errorf("table %s: %w", t.facts.Name, err)
 	}
-	if err := db.checkDistributed(ctx, oid); err != nil {
-		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
-	}
-	column, columnType, err := db.findColumn(ctx, oid, t.facts.Name, policy.Column)
-	if err != nil {
-		return nil, err
-	}
-	t.expiry, err = db.newExpiry(ctx, policy, pgx.Identifier{column}.Sanitize(), columnType, cutoff)
-	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
-	}
-	t.facts.ColumnType, t.facts.TIDRange, t.facts.Server = columnType, t.tidRange, server.Facts
-	if kind == "p" {
-		if err := t.readPartitions(ctx, policy, oid, column); err != nil {
-			return nil, fmt.Errorf("inspect the partitions of %s: %w", t.facts.Name, err)
-		}
-	}
-	if err := t.readLeaves(ctx, oid, column); err != nil {
-		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
-	}
-	return t, nil
+	return t, r, nil
 }
 
 // find finds the table and fills its names.
@@ -254,7 +265,19 @@ const oneProcess = "pg_catalog.set_config('max_parallel_workers_per_gather', '0'
 // condition. A leaf that is not in the answer is one that the planner proved, by
 // partition bounds or constraints, to hold no such row.
 func (t *Table) estimate(ctx context.Context, table, condition, change string) (map[string]float64, error) {
-	plan, err := t.explain(ctx, t.db.queryWith, change, "SELECT FROM "+table+" WHERE "+condition, t.expiry.bound)
+	rows, err := t.db.queryWith(ctx, change,
+		explain+"SELECT FROM "+table+" WHERE "+condition, t.expiry.bound)
+	if err != nil {
+		return nil, err
+	}
+	return readEstimates(rows)
+}
+
+const explain = "EXPLAIN (FORMAT JSON, VERBOSE) "
+
+// readEstimates reads the planner's estimate for each leaf.
+func readEstimates(rows [][]string) (map[string]float64, error) {
+	plan, err := readPlan(rows)
 	if err != nil {
 		return nil, err
 	}
@@ -263,14 +286,9 @@ func (t *Table) estimate(ctx context.Context, table, condition, change string) (
 	return estimates, nil
 }
 
-// explain returns the server's plans of a statement, below one node: there may be
-// several, by rules of a table.
-func (t *Table) explain(ctx context.Context, query func(ctx context.Context, change, sql string, args ...string) ([][]string, error),
-	change, sql string, args ...string) (top planNode, err error) {
-	rows, err := query(ctx, change, "EXPLAIN (FORMAT JSON, VERBOSE) "+sql, args...)
-	if err != nil {
-		return top, err
-	}
+// readPlan reads the answer to EXPLAIN. The top is a node of ours: by rules of a
+// table, a statement may have several plans.
+func readPlan(rows [][]string) (top planNode, err error) {
 	var plans []struct{ Plan planNode }
 	if err := json.Unmarshal([]byte(rows[0][0]), &plans); err != nil {
 		return top, fmt.Errorf("read the planner's answer: %w", err)

@@ -42,6 +42,7 @@ type policyJSON struct {
 	DurationMS        int64              `json:"duration_ms"`
 	Warnings          []string           `json:"warnings,omitempty"`
 	SQL               []string           `json:"sql,omitempty"` // of the first batches, in a dry run
+	LedgerHead        string             `json:"ledger_head,omitempty"`
 	Error             string             `json:"error,omitempty"`
 	Hint              string             `json:"hint,omitempty"`
 }
@@ -72,7 +73,7 @@ func policyObject(p cleanup.PolicyResult) policyJSON {
 		StopReason: p.StopReason, DeletedCount: p.Deleted, Backlog: p.Backlog, HeldRows: p.Held,
 		LockedRows: p.Locked, RefusedRows: p.Refused, Batches: p.Batches, Retries: p.Retries,
 		DroppedPartitions: orEmpty(p.Dropped), DurationMS: p.Duration.Milliseconds(),
-		Warnings: p.Warnings, SQL: p.SQL,
+		Warnings: p.Warnings, SQL: p.SQL, LedgerHead: p.LedgerHead,
 	}
 	if !p.Cutoff.IsZero() {
 		out.Cutoff = &p.Cutoff

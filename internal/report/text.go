@@ -105,6 +105,9 @@ func writeRest(b *strings.Builder, p cleanup.PolicyResult) {
 	if p.Retries > 0 {
 		line(b, "retries", cleanup.FormatCount(p.Retries))
 	}
+	if p.LedgerHead != "" {
+		line(b, "ledger", "row "+p.LedgerHead)
+	}
 }
 
 func line(b *strings.Builder, label, text string) {
