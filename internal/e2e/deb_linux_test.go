@@ -23,6 +23,7 @@ func TestDebianPackage(t *testing.T) {
 		{"the journal has every field, once", (*host).journal},
 		{"status answers what a newcomer asks", (*host).status},
 		{"the exit status has a name", (*host).failures},
+		{"check names what is wrong with the host", (*host).check},
 		{"a failure reaches somebody", (*host).alert},
 		{"an upgrade leaves a run in progress alone, and stop finishes its batch", (*host).upgradeDuringRun},
 		{"a missed night is made up for", (*host).persistent},

@@ -116,6 +116,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 						if err := table.CheckGuards(t.Context(), 1_000_000, 0.9); err != nil {
 							t.Error(err)
 						}
+						checkEverything(t, other(t, s), table, s.policy)
 						if err := other(t, s).Lock(t.Context(), s.policy.Name, "public.messages", false); cleanup.KindOf(err) != cleanup.Incomplete {
 							t.Errorf("the lock of a second run: %v", err)
 						}
@@ -183,6 +184,36 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 		if _, err := unprotected.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err == nil || !strings.Contains(err.Error(), "TRAPPED") {
 			t.Errorf("%s is not trapped: %v", sql, err)
 		}
+	}
+}
+
+// checkEverything does what the commands check and setup do.
+func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, policy cleanup.Policy) {
+	t.Helper()
+	server, err := db.Server(t.Context(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, err := db.CheckServer(t.Context(), server, time.Minute, time.Second)
+	if err != nil {
+		t.Error(err)
+	}
+	findings = append(findings, db.CheckTable(t.Context(), policy, server)...)
+	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
+	if err := table.CheckConditions(t.Context()); err != nil {
+		t.Error(err)
+	}
+	rows, err := table.CheckRows(t.Context(), policy, server.Clock)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, finding := range append(findings, rows...) {
+		if finding.Name == "not-checked" || strings.Contains(finding.Text, "TRAPPED") {
+			t.Errorf("found %+v", finding)
+		}
+	}
+	if _, err := db.Setup(t.Context(), server, postgres.Setup{Role: "nobody", Policies: []cleanup.Policy{policy}, MaxLag: time.Second, Ledger: ledgerTable}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -20,9 +20,9 @@ var statusBounds = []struct {
 	timeout string
 }{{1_000_000, "500ms"}, {10_000, "250ms"}, {100, "250ms"}}
 
-// byIndex has a bounded count end at its bound whatever the statistics say: a
-// scan of the table, which the planner takes for the quicker if it believes that
-// many rows are to be found, reads all of it if there are few.
+// byIndex keeps the planner from reading the table for what an index knows. It
+// would for a bounded count, if it believes that many rows are to be found, and
+// read all of the table if there are few.
 const byIndex = oneProcess + `,
        pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true)`
 
