@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -210,18 +208,6 @@ func (a *app) askSystemd() (report.NextRun, systemd.Service) {
 		next.Note += ", until the next boot only: systemctl enable " + timer.Unit
 	}
 	return next, units.Service
-}
-
-// unitOf names the units that read a configuration file, or returns "".
-func unitOf(file string) string {
-	const folder = "/etc/message-cleanup"
-	switch {
-	case file == "" || file == config.DefaultFile:
-		return "message-cleanup"
-	case filepath.Dir(file) == folder && filepath.Ext(file) == ".yaml":
-		return "message-cleanup@" + strings.TrimSuffix(filepath.Base(file), ".yaml")
-	}
-	return ""
 }
 
 // lastRun is what is known of a policy's last run: by the metrics, or by systemd,
