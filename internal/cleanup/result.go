@@ -50,12 +50,14 @@ type PolicyResult struct {
 	Backlog  *int64   // expired rows left, held rows apart; nil: not counted
 	Held     *int64   // expired rows that hold keeps; nil: not counted
 	Locked   int64    // expired rows that other transactions held locked to the end
-	Refused  int64    // expired rows that the database does not delete
+	Refused  int64    // expired rows that the database does not delete, or not together with the rows around them
 	Dropped  []string // partitions dropped whole; their rows are part of Deleted
 	Batches  int64
 	Retries  int64
 	Duration time.Duration
 	Err      error
+
+	RefusedRows []RefusedRow // the first of the refused rows, at most a hundred
 }
 
 // Outcome tells how the policy ended.

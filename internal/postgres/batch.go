@@ -73,8 +73,16 @@ SELECT pg_current_xact_id(), pg_current_wal_flush_lsn(), pg_current_wal_insert_l
 // burden.
 const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_wal_insert_lsn()"
 
-// batchTimeout ends a batch that goes far beyond any target.
+// batchTimeout ends a batch that goes far beyond any target, and the wait for the
+// answer to a COMMIT.
 const batchTimeout = time.Minute
+
+func (db *DB) batchLimit() time.Duration {
+	if db.opts.BatchTimeout > 0 {
+		return db.opts.BatchTimeout
+	}
+	return batchTimeout
+}
 
 // Delete implements cleanup.Piece.
 func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
@@ -118,12 +126,13 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	defer db.giveBack(s)
 	pipeline := append([]statement{
 		{sql: begin},
-		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
+		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(db.batchLimit())}},
 	}, statements...)
+	sent := time.Now()
 	results, err := exec(ctx, s.conn, append(pipeline, statement{sql: batchEnd})...)
 	if err != nil {
 		db.others.unseen()
-		return cleanup.Batch{}, classify(err)
+		return cleanup.Batch{}, p.obstacle(ctx, classify(err), sent)
 	}
 	start, end := results[1].rows[0], results[len(results)-1].rows[0]
 	began, err := readMoment(start[3], start[2])
@@ -156,8 +165,8 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
-	if err := db.commit(ctx, t); err != nil {
-		return cleanup.Batch{}, err
+	if err := db.commit(ctx, t); err != nil { // a deferred constraint or trigger refuses here
+		return cleanup.Batch{}, p.obstacle(ctx, err, sent)
 	}
 	return batch, nil
 }

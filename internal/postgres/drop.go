@@ -151,6 +151,13 @@ func (p *dropPiece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 	return cleanup.Batch{Locked: locked}, err
 }
 
+// Split implements cleanup.Piece: a partition is dropped whole or not at all, and
+// the database refuses none of its rows.
+func (p *dropPiece) Split(context.Context) (int64, []cleanup.Piece, error) { return 0, nil, nil }
+
+// Key implements cleanup.Piece.
+func (p *dropPiece) Key(context.Context) (table, key string, err error) { return p.name, "", nil }
+
 const nameQuery = "SELECT to_regclass($1)::oid = $2::oid"
 
 // drop drops the partition if all its rows are expired, and returns how many

@@ -20,10 +20,11 @@ const (
 	insufficientRights   = "42501"
 	undefinedDatabase    = "3D000"
 	readOnlyTransaction  = "25006"
-	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
 	undefinedTable       = "42P01"
-	notInState           = "55000" // DETACH: another partition is on its way out
+	foreignKeyViolation  = "23503"
+	restrictViolation    = "23001" // ON DELETE RESTRICT, from PostgreSQL 18 on
+	notInState           = "55000" // DETACH: another partition is on its way out; DELETE: no replica identity
 )
 
 // isConnectionLoss tells the SQLSTATEs with which a server ends a connection,
@@ -33,12 +34,23 @@ func isConnectionLoss(code string) bool {
 	return strings.HasPrefix(code, "08") || code == "57P01" || code == "57P02" || code == "57P03" || code == "57P05"
 }
 
+// isTransient tells the SQLSTATEs after which the same statement can be tried again.
+func isTransient(code string) bool {
+	return code == lockNotAvailable || code == deadlockDetected || code == serializationFailure || isConnectionLoss(code)
+}
+
 // SQLState returns the SQLSTATE of the server's error in err's chain, or "".
 func SQLState(err error) string {
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+	if server := serverErrorOf(err); server != nil {
 		return server.Code
 	}
 	return ""
+}
+
+// serverErrorOf returns the server's error in err's chain, or nil.
+func serverErrorOf(err error) *pgconn.PgError {
+	server, _ := errors.AsType[*pgconn.PgError](err)
+	return server
 }
 
 // classify turns what pgx returns into what the rest of the program decides
@@ -56,7 +68,7 @@ func classify(err error) error {
 		return &cleanup.TransientError{Err: err}
 	}
 	switch code := server.Code; {
-	case code == lockNotAvailable, code == deadlockDetected, code == serializationFailure, isConnectionLoss(code):
+	case isTransient(code):
 		return &cleanup.TransientError{Err: err}
 	case code == insufficientRights && strings.Contains(server.Routine, "rls"),
 		code == insufficientRights && strings.Contains(server.Message, "row-level security"):
@@ -69,10 +81,8 @@ func classify(err error) error {
 		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database")
 	case code == readOnlyTransaction:
 		return forPerson(cleanup.NeedsPerson, server, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it")
-	case strings.HasPrefix(code, "23"):
-		return forPerson(cleanup.NeedsPerson, server, "a foreign key or constraint refuses the deletion of a row: delete what refers to it first, or give the foreign key ON DELETE CASCADE")
-	case code == raisedByTrigger:
-		return forPerson(cleanup.NeedsPerson, server, "a trigger of the table refuses the deletion")
+	case code == notInState, strings.HasPrefix(code, "23"):
+		return forPerson(cleanup.NeedsPerson, server, server.Hint)
 	case code == queryCanceled:
 		return forPerson(cleanup.Incomplete, server, "a statement was cancelled by an administrator, or took longer than a minute: lower batch.max_rows, and look for a foreign key to the table without an index")
 	}

@@ -64,7 +64,12 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        has_table_privilege(c.oid, 'DELETE'),
        has_any_column_privilege(c.oid, 'UPDATE'),
        format('%I.%I', n.nspname, c.relname),
-       pg_stat_get_mod_since_analyze(c.oid)
+       pg_stat_get_mod_since_analyze(c.oid),
+       coalesce((SELECT string_agg(format('%L || left(%I::text, 100)', a.attname || '=', a.attname), ' || '', '' || ' ORDER BY k.place)
+                 FROM pg_catalog.pg_index x
+                 CROSS JOIN unnest(x.indkey) WITH ORDINALITY AS k(attnum, place)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+                 WHERE x.indrelid = c.oid AND x.indisprimary AND k.place <= x.indnkeyatts), '''ctid='' || ctid::text')
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'f')
 ORDER BY n.nspname, c.relname`
@@ -75,7 +80,7 @@ ORDER BY n.nspname, c.relname`
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
 	t := &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
-		quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+		quoted: make(map[uint32]string), names: make(map[string]names), cut: make(map[cleanup.Strategy]bool),
 	}
 	oid, kind, err := t.find(ctx, policy.Table)
 	if err != nil {
@@ -160,7 +165,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			return err
 		}
 		quoted := pgx.Identifier{row[1], row[2]}.Sanitize()
-		t.quoted[leaf.OID] = quoted
+		t.quoted[leaf.OID], t.names[quoted] = quoted, names{people: leaf.Name, key: row[12]}
 		expired, reachable := estimates[quoted]
 		if !reachable {
 			if !t.drops.leaving[leaf.OID] {

@@ -16,6 +16,7 @@ type Table struct {
 	db     *DB
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
+	names  map[string]names  // of the leaves, by their quoted name
 	expiry *expiry
 	drops  *drops
 
@@ -28,6 +29,12 @@ type Table struct {
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between
 	touched touched
+}
+
+// names are those of a leaf and its rows.
+type names struct {
+	people string // the leaf's, quoted where SQL needs it
+	key    string // SQL for a text that names a row: the primary key, or the ctid
 }
 
 // Facts returns what the plan is made of.
