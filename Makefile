@@ -22,7 +22,7 @@ demo: build ## delete expired messages from a throw-away PostgreSQL, which it in
 	@go run ./internal/pgtest/demo bin/message-cleanup
 
 test: ## run all tests, on throw-away PostgreSQL servers; installs what is missing
-	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils
+	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils promtool:prometheus
 	go test -timeout 10m $$(go list ./... | grep -v /internal/e2e)
 	@$(MAKE) --no-print-directory e2e
 

@@ -22,6 +22,7 @@ import (
 
 	"message-cleanup/internal/config"
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/postgres"
 )
 
 // TestMain makes the test binary the program itself when it is called by the
@@ -66,6 +67,7 @@ func terminal() {
 //	sql STATEMENT | sql FILE.sql   run SQL as superuser, print rows as a|b
 //	until QUERY                    wait until a query yields true
 //	hold STATEMENT, release        keep a transaction open in another session
+//	ledger TABLE                   make the ledger; the role, if there is one, may keep it
 //	role                           create a role: $ROLE, and $ROLE_URL to log in
 //	exits STATUS COMMAND ...       run a command that must exit with the status
 //	signal TERM                    send a signal to the command in the background
@@ -92,6 +94,7 @@ func TestScripts(t *testing.T) {
 			"sql":     positive(cmdSQL),
 			"until":   positive(cmdUntil),
 			"hold":    positive(cmdHold),
+			"ledger":  positive(cmdLedger),
 			"release": positive(cmdRelease),
 			"role":    positive(cmdRole),
 			"exits":   positive(cmdExits),
@@ -188,6 +191,20 @@ func cmdHold(ts *testscript.TestScript, args []string) {
 	pgtest.Exec(s.t, s.held, statement)
 }
 
+func cmdLedger(ts *testscript.TestScript, args []string) {
+	table := argument(ts, args, "ledger TABLE")
+	statements, err := postgres.LedgerSQL(table)
+	ts.Check(err)
+	if role := ts.Getenv("ROLE"); role != "" {
+		grants, err := postgres.LedgerGrants(table, role)
+		ts.Check(err)
+		statements = append(statements, grants...)
+	}
+	for _, statement := range statements {
+		printRows(ts, statement)
+	}
+}
+
 func cmdRelease(ts *testscript.TestScript, args []string) {
 	s := of(ts)
 	if len(args) > 0 || s.held == nil {
@@ -228,11 +245,13 @@ func checkStatus(ts *testscript.TestScript, want string, err error) {
 }
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
-	signal, known := signals[argument(ts, args, "signal TERM or signal INT")]
+	signals := map[string]os.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+	}
+	signal, known := signals[argument(ts, args, "signal NAME")]
 	running := ts.BackgroundCmds()
 	if !known || len(running) != 1 {
-		ts.Fatalf("usage: signal TERM or signal INT, with one command in the background")
+		ts.Fatalf("usage: signal TERM, INT, KILL, STOP or CONT, with one command in the background")
 	}
 	of(ts).signalled = running[0]
 	ts.Check(running[0].Process.Signal(signal))

@@ -21,6 +21,9 @@ type Database interface {
 	// Count counts the rows that are expired now, over the whole table; quietly,
 	// if others need the machine.
 	Count(ctx context.Context, quietly bool) (Counts, error)
+	// Newcomers returns the leaves that the table has now and that the plan does
+	// not know.
+	Newcomers(ctx context.Context) ([]string, error)
 	// Pressure asks the server how far behind those are that read what it writes.
 	Pressure(ctx context.Context) (Pressure, error)
 	// Holders returns those whose snapshot is older than all that this run
@@ -39,6 +42,9 @@ type Database interface {
 type Counts struct {
 	Backlog int64 // that should be deleted
 	Held    int64 // that the policy's hold condition keeps
+	// Overdue is how long before the cutoff the time of the oldest row of the
+	// backlog came.
+	Overdue time.Duration
 }
 
 // Cutter is a strategy at work on one leaf.
@@ -60,9 +66,14 @@ type Piece interface {
 	// DeleteUnlocked deletes those expired rows that no other transaction holds
 	// locked, and counts the others.
 	DeleteUnlocked(ctx context.Context) (Batch, error)
+}
+
+// Divisible is a Piece of which a part can be deleted.
+type Divisible interface {
+	Piece
 	// Split looks at the expired rows that are left in the piece and, if there are
 	// several, cuts it into parts, about quarters. It changes nothing.
-	Split(ctx context.Context) (rows int64, parts []Piece, err error)
+	Split(ctx context.Context) (rows int64, parts []Divisible, err error)
 	// Key names a row of the piece, and the table that holds it; "": it is empty.
 	Key(ctx context.Context) (table, key string, err error)
 }
@@ -75,6 +86,7 @@ type Batch struct {
 	WAL     int64         // bytes that the server logged meanwhile, others' included
 	Others  int64         // transactions that others wrote since the run's first batch
 	Dropped string        // the partition that was dropped, whose rows are in Deleted; "": none
+	Lost    string        // the leaf, and why nothing may be deleted from it any more: nothing was; "": it may
 }
 
 // ErrLocked says that rows of a piece are locked by another transaction.
@@ -95,6 +107,6 @@ type LostError struct {
 }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("in a crash the server lost its last %s with %s, deleted anew",
+	return fmt.Sprintf("in a crash or failover the server lost its last %s with %s, deleted anew",
 		Plural(int64(len(e.Pieces)), "batch", "batches"), Plural(e.Rows, "row", "rows"))
 }

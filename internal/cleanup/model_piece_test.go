@@ -137,7 +137,7 @@ func (p modelPiece) delete(ctx context.Context) (batch Batch, err error) {
 // errForeignKey is why the model's server refuses a row.
 var errForeignKey = errors.New("violates foreign key constraint")
 
-func (p modelPiece) Split(ctx context.Context) (int64, []Piece, error) {
+func (p modelPiece) Split(ctx context.Context) (int64, []Divisible, error) {
 	if err := p.m.begin(opSplit); err != nil {
 		return 0, nil, err
 	}
@@ -147,7 +147,7 @@ func (p modelPiece) Split(ctx context.Context) (int64, []Piece, error) {
 	if len(rows) < 2 {
 		return int64(len(rows)), nil, nil
 	}
-	var parts []Piece
+	var parts []Divisible
 	rest := p
 	for quarter := 1; quarter < 4; quarter++ {
 		if cut := rows[len(rows)*quarter/4].key; cut > rows[0].key && cut > rest.low {

@@ -38,6 +38,7 @@ type model struct {
 	// change the model; nil: nobody reads from the server.
 	pressure func(n int) (Pressure, error)
 
+	newcomers  []string // leaves that the plan does not know
 	holders    []Holder // who holds back the deleted rows
 	holdersErr error
 	vacuumed   []string                                   // names of leaves
@@ -231,6 +232,8 @@ func (m *model) Count(ctx context.Context, _ bool) (Counts, error) {
 	defer m.mu.Unlock()
 	return m.count(), nil
 }
+
+func (m *model) Newcomers(context.Context) ([]string, error) { return m.newcomers, nil }
 
 func (m *model) Pressure(context.Context) (Pressure, error) {
 	if err := m.begin(opPressure); err != nil {

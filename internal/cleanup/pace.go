@@ -89,15 +89,18 @@ func (p *pacer) shrink(rows int, took time.Duration) {
 }
 
 // rest is how long a worker rests after a batch that took so long as seen from
-// here, of which the server worked for a part. The way to the server and back is
-// rest enough for others, but no part of the operator's duty cycle.
-func (p *pacer) rest(dutyCycle float64, took, worked time.Duration) time.Duration {
-	duty := min(dutyCycle, 1/p.guard.slowdown())
-	rest := time.Duration(float64(took) * (1 - duty) / duty)
-	if p.company.present {
-		rest = max(rest, worked)
+// here, of which the server worked for a part, and why. The way to the server
+// and back is rest enough for others, but no part of the operator's duty cycle.
+func (p *pacer) rest(dutyCycle float64, took, worked time.Duration) (rest time.Duration, why PauseReason) {
+	duty, why := dutyCycle, PauseDutyCycle
+	if slow := 1 / p.guard.slowdown(); slow < duty {
+		duty, why = slow, PauseSlow
 	}
-	return rest
+	rest = time.Duration(float64(took) * (1 - duty) / duty)
+	if p.company.present && worked > rest {
+		rest, why = worked, PauseCompany
+	}
+	return rest, why
 }
 
 // quiet tells whether others need the machine.

@@ -16,7 +16,7 @@ type Table struct {
 	Leaves     []Leaf             // the tables that hold the rows and may hold expired ones
 	Expired    []ExpiredPartition // what could be dropped in place of its leaves
 	Skipped    int                // partitions that by their bounds hold nothing expired
-	Warnings   []string
+	Warnings   []Finding
 }
 
 // ServerFacts are the settings of the server that a plan depends on.
@@ -80,7 +80,10 @@ type LeafPlan struct {
 func NewPlan(policy Policy, table Table, cutoff time.Time) (Plan, error) {
 	plan := Plan{
 		Policy: policy, Table: table.Name, Cutoff: cutoff,
-		Skipped: table.Skipped, Warnings: table.Warnings, Server: table.Server,
+		Skipped: table.Skipped, Server: table.Server,
+	}
+	for _, warning := range table.Warnings {
+		plan.Warnings = append(plan.Warnings, warning.Text)
 	}
 	kept := plan.planPartitions(table)
 	for _, leaf := range table.Leaves {
@@ -127,13 +130,13 @@ func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
 		if leaf.Index == "" {
 			return "", "", Errorf(Configuration,
 				"create the index, or set strategy: auto",
-				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name)
+				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name).Named("index-missing")
 		}
 		return Index, "configured", nil
 	case Heap:
 		if !tidRange {
 			return "", "", Errorf(Configuration, "set strategy: index",
-				"strategy heap: the server cannot scan ranges of ctid, which PostgreSQL can from version 14")
+				"strategy heap: the server cannot scan ranges of ctid, which PostgreSQL can from version 14").Named("server-too-old")
 		}
 		return Heap, "configured", nil
 	}
@@ -141,7 +144,7 @@ func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
 	switch {
 	case leaf.Index == "" && !tidRange:
 		return "", "", Errorf(Configuration, "create an index that starts with the expiry column",
-			"%s has no usable index, and the server cannot scan ranges of ctid, which PostgreSQL can from version 14", leaf.Name)
+			"%s has no usable index, and the server cannot scan ranges of ctid, which PostgreSQL can from version 14", leaf.Name).Named("index-missing")
 	case leaf.Index == "":
 		return Heap, "no valid btree index starts with the expiry column", nil
 	case !tidRange:

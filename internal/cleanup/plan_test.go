@@ -161,7 +161,7 @@ func TestNewPlanChoosesForEachLeaf(t *testing.T) {
 	bare := Leaf{OID: 2, Name: "public.m_2", Pages: 10, Rows: 100, Expired: 50, Correlation: 1}
 	table := Table{
 		Name: "public.messages", TIDRange: true, Leaves: []Leaf{ordered, bare},
-		Skipped: 3, Warnings: []string{"a trigger"},
+		Skipped: 3, Warnings: []Finding{{Text: "a trigger"}},
 	}
 	got, err := NewPlan(policy, table, cutoff)
 	if err != nil {

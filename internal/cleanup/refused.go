@@ -14,8 +14,8 @@ const (
 	maxNamed = 100
 
 	// freeTries is how many batches a policy may spend on the search for refused
-	// rows whatever comes of it. That finds ten thousand neighbours, at two tries
-	// for each.
+	// rows whatever comes of it. That finds ten thousand neighbours, at less than
+	// two tries for each.
 	freeTries = 25_000
 )
 
@@ -55,9 +55,9 @@ type refusals struct {
 
 // divide works off a piece that could not be deleted as a whole: its quarters, and
 // theirs, down to the rows that are in the way. Those stay. Of all that fails, the
-// whole piece is three quarters; parts would fail with another whole.
-func (p *policyRun) divide(ctx context.Context, piece Piece, cause error, failed <-chan struct{}) error {
-	var parts []Piece
+// whole piece is three quarters; with halves it would be a half.
+func (p *policyRun) divide(ctx context.Context, piece Divisible, cause error, failed <-chan struct{}) error {
+	var parts []Divisible
 	var rows int64
 	err := p.retry(ctx, p.stopReason, func() (err error) {
 		rows, parts, err = piece.Split(ctx)
@@ -82,7 +82,7 @@ func (p *policyRun) divide(ctx context.Context, piece Piece, cause error, failed
 		p.refusals.tries++
 		p.mu.Unlock()
 		took, worked, err := p.delete(ctx, part, 0)
-		if isDivisible(err) {
+		if mayDivide(err) {
 			err = p.divide(ctx, part, err, failed)
 		}
 		if err == nil {
@@ -95,9 +95,9 @@ func (p *policyRun) divide(ctx context.Context, piece Piece, cause error, failed
 	return nil
 }
 
-// isDivisible tells whether a part of a piece may be deleted though the whole
-// could not.
-func isDivisible(err error) bool {
+// mayDivide tells whether a part of a piece may be deleted though the whole could
+// not.
+func mayDivide(err error) bool {
 	_, refused := errors.AsType[*RefusedError](err)
 	_, tooLong := errors.AsType[*TooLongError](err)
 	return refused || tooLong
@@ -114,7 +114,7 @@ func (p *policyRun) pays() bool {
 
 // leave counts the rows of a piece that stays, and names it if it is a single
 // one.
-func (p *policyRun) leave(ctx context.Context, piece Piece, rows int64, refused *RefusedError) error {
+func (p *policyRun) leave(ctx context.Context, piece Divisible, rows int64, refused *RefusedError) error {
 	p.mu.Lock()
 	if p.refusals.first == nil {
 		p.refusals.first = refused

@@ -134,8 +134,16 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			return Exhausted, nil
 		}
 		// What a whole pass did not reduce, though nobody holds it locked, the
-		// database will not delete: a trigger swallows it.
+		// database will not delete: a trigger swallows it. Or no leaf that was
+		// planned for holds it.
 		if pass > 1 && p.result.Batches > batches && p.result.Deleted == before && backlog == lastBacklog {
+			came, err := p.newcomers(ctx)
+			if err != nil {
+				return Failed, err
+			}
+			if came {
+				return Exhausted, nil
+			}
 			swallowed := backlog - p.result.Locked - p.result.Refused
 			p.result.Refused += swallowed
 			return Exhausted, Errorf(NeedsPerson,
@@ -147,12 +155,25 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 	}
 }
 
+// newcomers warns of leaves that came since the plan was made.
+func (p *policyRun) newcomers(ctx context.Context) (came bool, err error) {
+	var names []string
+	err = p.retry(ctx, p.interrupted, func() error {
+		names, err = p.db.Newcomers(ctx)
+		return err
+	})
+	for _, name := range names {
+		p.warn(name + " was attached while the run was at work: the next run cleans it")
+	}
+	return len(names) > 0, err
+}
+
 // pass goes over all leaves once, then comes back for what was locked and for
 // what a crash brought back. It ends with everything durable.
 func (p *policyRun) pass(ctx context.Context) (StopReason, error) {
 	p.locked, p.result.Locked = nil, 0
 	p.forgetRefusals()
-	p.result.Backlog, p.result.Held = nil, nil
+	p.result.Backlog, p.result.Held, p.result.Overdue = nil, nil, 0
 	stop, err := p.workers(ctx, &queue{run: p, leaves: p.plan.Leaves})
 	if stop == "" && err == nil && len(p.locked) > 0 {
 		again := &queue{run: p, pieces: p.locked}
@@ -200,7 +221,7 @@ func (p *policyRun) count(ctx context.Context) error {
 	return p.retry(ctx, p.interrupted, func() error {
 		counts, err := p.db.Count(ctx, p.quiet())
 		if err == nil {
-			p.result.Backlog, p.result.Held = &counts.Backlog, &counts.Held
+			p.result.Backlog, p.result.Held, p.result.Overdue = &counts.Backlog, &counts.Held, counts.Overdue
 			p.result.Locked = min(p.result.Locked, counts.Backlog)
 			p.refusals.rows = min(p.refusals.rows, counts.Backlog-p.result.Locked)
 			p.result.Refused = p.refusals.rows

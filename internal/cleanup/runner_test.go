@@ -2,6 +2,7 @@ package cleanup
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,6 +259,22 @@ func TestSwallowedDeletesNeedAPerson(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What the passes do not reach may lie where the plan does not lead.
+func TestRowsInNewPartitionsAreNotTakenForRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(3000)
+		m.leaves[leafName(0)][0].swallowed = true // there for the count, and nothing deletes it
+		m.newcomers = []string{"public.m07"}
+		got := m.run(t, t.Context(), newRunner())
+		wantEnd(t, got, Exhausted, OutcomeIncomplete, 2999, 1)
+		want := []string{"public.m07 was attached while the run was at work: the next run cleans it"}
+		if got.Refused != 0 || !slices.Equal(got.Warnings, want) {
+			t.Errorf("Refused = %d, warnings %q, want none and %q", got.Refused, got.Warnings, want)
+		}
+	})
 }
 
 // Rows whose lock was released in time are not locked: counted so, they would

@@ -104,8 +104,8 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 		})
 		if err == nil && piece != nil && p.mayBegin(ctx, failed) {
 			took, worked, err = p.delete(ctx, piece, rows)
-			if isDivisible(err) {
-				err = p.divide(ctx, piece, err, failed)
+			if whole, ok := piece.(Divisible); ok && mayDivide(err) {
+				err = p.divide(ctx, whole, err, failed)
 			}
 		}
 		p.release(rows)
@@ -171,6 +171,10 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, wo
 	if err != nil {
 		return took, took, err
 	}
+	if batch.Lost != "" {
+		p.warnOnce(batch.Lost + " while the run was at work: nothing more is deleted from it")
+		return 0, 0, nil
+	}
 	p.manners(p.account(piece, batch, rows))
 	if batch.Locked > 0 {
 		p.event(slog.LevelDebug, EventLocked, "locked", batch.Locked)
@@ -194,6 +198,9 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 	p.result.Batches++
 	if rows == 0 {
 		p.refusals.gained += batch.Deleted
+	}
+	if batch.Took > 0 {
+		p.result.Batched.observe(batch.Took)
 	}
 	if batch.Locked > 0 {
 		p.locked = append(p.locked, piece)

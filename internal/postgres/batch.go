@@ -16,10 +16,11 @@ import (
 
 // piece is one part of a leaf: the rows that meet its bounds and are expired.
 type piece struct {
-	table  *Table
-	leaf   string
-	bounds []string // SQL conditions; their parameters start at $2
-	args   []string // $2 and so on
+	table   *Table
+	leaf    string       // quoted
+	planned cleanup.Leaf // what the leaf was when the plan was made
+	bounds  []string     // SQL conditions; their parameters start at $2
+	args    []string     // $2 and so on
 	// byTID keeps the planner from serving the other conditions by an index:
 	// it would read all expired rows of the table for every piece.
 	byTID bool
@@ -64,14 +65,16 @@ func (p *piece) parameters() []string {
 // batchStart takes the transaction's id before a row is touched, and adds to
 // settings that the commit does not wait for the disk.
 const batchStart = `
-SELECT pg_current_xact_id(), pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn(),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-       set_config('synchronous_commit', 'off', true),` + settingsList
+SELECT pg_catalog.pg_current_xact_id(), pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn(),
+       ` + clockMicros + `,
+       pg_catalog.set_config('synchronous_commit', 'off', true),` + settingsList + namesOfRole
 
 // batchEnd is the server's clock, and how far its log is, after the DELETE. What
 // lies between is what sizes follow: the way to the server and back is nobody's
 // burden.
-const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_wal_insert_lsn()"
+const batchEnd = "SELECT " + clockMicros + ", pg_catalog.pg_current_wal_insert_lsn()"
+
+const clockMicros = "(extract(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint"
 
 // batchTimeout ends a batch that goes far beyond any target, and the wait for the
 // answer to a COMMIT.
@@ -105,7 +108,7 @@ func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 
 // countOnly leaves the whole piece for later.
 func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
-	rows, err := p.table.db.query(ctx, p.countSQL(), p.parameters()...)
+	rows, err := p.table.db.queryOfRole(ctx, "SELECT", p.countSQL(), p.parameters()...)
 	if err != nil {
 		return cleanup.Batch{}, err
 	}
@@ -129,12 +132,24 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(db.batchLimit())}},
 	}, statements...)
 	sent := time.Now()
-	results, err := exec(ctx, s.conn, append(pipeline, statement{sql: batchEnd})...)
+	results, err := exec(ctx, s.conn, append(pipeline, p.asPlanned())...)
 	if err != nil {
 		db.others.unseen()
+		if SQLState(err) == undefinedTable {
+			return p.table.lose(ctx, p.planned, classify(err))
+		}
 		return cleanup.Batch{}, p.obstacle(ctx, classify(err), sent)
 	}
 	start, end := results[1].rows[0], results[len(results)-1].rows[0]
+	if isPart, sameType := end[2] == "t", end[3] == "t"; !isPart || !sameType {
+		db.others.unseen()
+		rollback(ctx, s.conn)
+		if isPart {
+			return cleanup.Batch{}, p.table.typeChanged()
+		}
+		return p.table.lose(ctx, p.planned, &cleanup.TransientError{
+			Err: fmt.Errorf("%s was detached or replaced for a moment", p.planned.Name)})
+	}
 	began, err := readMoment(start[3], start[2])
 	if err != nil {
 		return cleanup.Batch{}, err
@@ -161,7 +176,10 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t := &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: batch.Deleted}
+	t := &transaction{
+		session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p,
+		rows: batch.Deleted, ledger: p.table.entry.grow(batch.Deleted, ""),
+	}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
@@ -187,7 +205,8 @@ func readMoment(micros, lsn string) (m moment, err error) {
 	return m, err
 }
 
-// commit commits t and returns nil only if the server did.
+// commit puts t on record in the ledger, if there is one, and commits it, in one
+// round trip. It returns nil only if the server did both.
 func (db *DB) commit(ctx context.Context, t *transaction) error {
 	db.fates.add(t)
 	// The answer is waited for even when the run is to end at once: it is near.
@@ -195,14 +214,25 @@ func (db *DB) commit(ctx context.Context, t *transaction) error {
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	conn := t.session.conn
-	answers, err := conn.Exec(limited, commit).ReadAll()
-	if err == nil && answers[0].CommandTag.String() == "COMMIT" && db.fates.report(t) {
+	pipeline := &pgconn.Batch{}
+	for _, s := range append(t.ledger, statement{sql: commit}) {
+		s.queue(pipeline)
+	}
+	answers, err := conn.ExecBatch(limited, pipeline).ReadAll()
+	if err == nil && answers[len(answers)-1].CommandTag.String() == "COMMIT" && db.fates.report(t) {
 		return nil
+	}
+	if err != nil && len(t.ledger) > 0 && len(answers) > 0 && answers[0].Err != nil && !conn.IsClosed() {
+		err = growError(err)
 	}
 	if err == nil {
 		err = errors.New("the server rolled back instead of committing")
 	}
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectionLoss(server.Code) || !conn.IsClosed() {
+	server, answered := errors.AsType[*pgconn.PgError](err)
+	if answered && endsConnection(server) {
+		_ = conn.Close(ctx)
+	}
+	if answered && !endsConnection(server) || !conn.IsClosed() {
 		db.fates.remove(t)
 		rollback(ctx, conn)
 		return classify(err)

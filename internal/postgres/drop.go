@@ -151,14 +151,7 @@ func (p *dropPiece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 	return cleanup.Batch{Locked: locked}, err
 }
 
-// Split implements cleanup.Piece: a partition is dropped whole or not at all, and
-// the database refuses none of its rows.
-func (p *dropPiece) Split(context.Context) (int64, []cleanup.Piece, error) { return 0, nil, nil }
-
-// Key implements cleanup.Piece.
-func (p *dropPiece) Key(context.Context) (table, key string, err error) { return p.name, "", nil }
-
-const nameQuery = "SELECT to_regclass($1)::oid = $2::oid"
+const nameQuery = "SELECT pg_catalog.to_regclass($1)::oid = $2::oid"
 
 // drop drops the partition if all its rows are expired, and returns how many
 // they were.
@@ -188,8 +181,9 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		rollback(ctx, s.conn)
 		return 0, p.undo(ctx, s.conn, now, err)
 	}
-	if _, err := exec(ctx, s.conn, statement{sql: "DROP TABLE " + now.name}); err != nil {
-		if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code != lockNotAvailable && !isConnectionLoss(server.Code) && ctx.Err() == nil {
+	dropped, err := exec(ctx, s.conn, statement{sql: "DROP TABLE " + now.name}, statement{sql: positionsQuery})
+	if err != nil {
+		if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code != lockNotAvailable && !endsConnection(server) && ctx.Err() == nil {
 			err = p.undo(ctx, s.conn, now, forPerson(cleanup.NeedsPerson, server, "remove what stands in the way, or set strategy: auto"))
 		}
 		return 0, fmt.Errorf("drop partition %s, which is detached: %w", now.name, classify(err))
@@ -202,7 +196,10 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		return 0, err
 	}
 	// A DROP waits for the disk whatever synchronous_commit says.
-	return rows, db.commit(ctx, &transaction{session: s, replayed: s.replayed, xid: start[0], began: start[2], piece: p, rows: rows})
+	return rows, db.commit(ctx, &transaction{
+		session: s, replayed: s.replayed, xid: start[0], deleted: dropped[1].rows[0][0], piece: p,
+		rows: rows, ledger: p.table.entry.grow(rows, now.name),
+	})
 }
 
 // undo attaches the partition again that this run has detached, because of what

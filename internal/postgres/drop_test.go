@@ -58,7 +58,7 @@ func eachWay(t *testing.T, test func(t *testing.T, s *setup, conn *pgx.Conn)) {
 				pgtest.Exec(t, conn, "CREATE TABLE rest PARTITION OF messages DEFAULT")
 			}
 			s := newSetup(t, url)
-			s.policy.Strategy = cleanup.Partition
+			s.policy.Strategy, s.ledger = cleanup.Partition, true
 			test(t, s, conn)
 		})
 	}
@@ -279,7 +279,7 @@ func TestLostAnswerToADropIsAskedFor(t *testing.T) {
 				at := pgtest.Message{}
 				commits := 0
 				s.url = pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
-					if m.SQL == "commit" && m.Type == 'Q' {
+					if m.SQL == "commit" && m.Index == 0 {
 						if commits++; commits == 2 {
 							at = m.Place()
 							at.FromServer = committed

@@ -13,37 +13,47 @@ import (
 )
 
 // Batches commit with synchronous_commit = off: the server acknowledges them
-// before they are on disk, and a crash may take the last of them back. And when
-// a connection breaks, the answer to a COMMIT may be lost. Both are settled here
-// by asking the server; nothing is guessed and nothing counted twice.
+// before they are on disk, and a crash may take the last of them back. When a
+// connection breaks, the answer to a COMMIT may be lost. And when a standby takes
+// over, it may lack what the primary had on disk. All of this is settled here by
+// asking the server; nothing is guessed and nothing counted twice.
 
 // fates keeps the transactions that are not known to be durable. They are few:
-// the server writes its log to disk several times a second.
+// the server writes its log to disk several times a second. Those that are on
+// its disk are kept too, as many as a standby may well be behind.
 type fates struct {
 	mu        sync.Mutex
 	unsettled []*transaction // oldest first
+	durable   []*transaction // on this server's disk, the last of them
+	forgotten *transaction   // the last of those that were in durable before; nil: none was
 	lost      []*transaction // reported, but lost in a crash, and nobody was told yet
 }
+
+// remembered is how many durable transactions are kept, at a few hundred bytes
+// each: those of ten seconds of the smallest batches.
+const remembered = 4096
 
 // transaction is a batch for whose commit the server was asked.
 type transaction struct {
 	session  *session
 	replayed string // the session's, when it began
 	xid      string // pg_current_xact_id()
-	began    string // the WAL position when it began, a pg_lsn
+	deleted  string // the WAL position behind its last row, a pg_lsn
 	ended    uint64 // a WAL position behind its commit, 0 while none is known
 
 	piece    cleanup.Piece
 	rows     int64
-	reported bool // the runner counted it
+	ledger   []statement // puts it on record, on the way to its commit; may be none
+	reported bool        // the runner counted it
 }
 
-// fateQuery asks what became of a transaction. An xid that the server lost in
-// a crash is given out again, so pg_xact_status alone could tell another
-// transaction's fate: if the server went through a recovery since we began
-// ($1 is what it said then), and that recovery ended before the transaction
-// began ($2), it is lost. pg_last_wal_replay_lsn stays, after a recovery, where
-// that ended.
+// fateQuery asks what became of a transaction. An xid of which the server lost
+// every trace in a crash is given out again, so pg_xact_status alone could tell
+// another transaction's fate: if the server went through a recovery since we
+// began ($1 is what it said then), and that recovery ended before the
+// transaction's last row ($2), it is lost. Else its rows were replayed, and its
+// xid is its own. pg_last_wal_replay_lsn stays, after a recovery, where that
+// ended, on a standby that took over too.
 const fateQuery = `
 SELECT CASE WHEN replayed IS DISTINCT FROM nullif($1, '')::pg_lsn AND replayed < $2::pg_lsn
             THEN 'lost' ELSE pg_xact_status($3::xid8) END
@@ -57,33 +67,59 @@ const fateLimit = 30 * time.Second
 
 // settle finds out, on a new connection for s, which transactions the server
 // kept, and forgets the others. It asks about those of s, and after a crash
-// about everybody's. replayed is what the server says of its last recovery.
+// about everybody's; the durable ones are there, unless the server is another
+// one now and its recovery ended before them. replayed is what the server says
+// of its last recovery.
 func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (replayed string, err error) {
-	results, err := exec(ctx, conn, statement{sql: replayedQuery})
+	rows, err := readOn(ctx, conn, settings, "SELECT", replayedQuery)
 	if err != nil {
 		return "", classify(err)
 	}
-	replayed = results[0].rows[0][0]
+	replayed = rows[0][0]
+
+	var end uint64 // of the recovery
+	if replayed != "" {
+		if end, err = parseLSN(replayed); err != nil {
+			return "", err
+		}
+	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var kept, lost []*transaction
-	for _, t := range f.unsettled {
-		if t.session != s && t.replayed == replayed {
-			kept = append(kept, t) // it has a connection that lives, and there was no crash
-			continue
-		}
-		committed, err := t.fate(ctx, conn)
-		switch {
-		case err != nil:
-			return "", err
-		case committed:
-			kept = append(kept, t)
-		case t.reported:
-			lost = append(lost, t)
-		}
+	if f.forgotten != nil && f.forgotten.replayed != replayed && end > 0 && end < f.forgotten.ended {
+		return "", cleanup.Errorf(cleanup.NeedsPerson, "count what is expired; the next run goes on",
+			"the server that took over lacks more than the last %s batches: how many rows of them are there again is not known, and the count is too high by these", cleanup.FormatCount(remembered))
 	}
-	f.unsettled, f.lost = kept, append(f.lost, lost...)
+	check := func(all []*transaction, certain func(*transaction) bool) (kept, lost []*transaction, err error) {
+		for _, t := range all {
+			committed := certain(t)
+			if !committed {
+				if committed, err = t.fate(ctx, conn); err != nil {
+					return nil, nil, err
+				}
+			}
+			if committed {
+				kept = append(kept, t)
+			} else if t.reported {
+				lost = append(lost, t)
+			}
+		}
+		return kept, lost, nil
+	}
+	durable, lostDurable, err := check(f.durable, func(t *transaction) bool {
+		return t.replayed == replayed || end == 0 || t.ended <= end
+	})
+	if err != nil {
+		return "", err
+	}
+	unsettled, lost, err := check(f.unsettled, func(t *transaction) bool {
+		return t.session != s && t.replayed == replayed // it has a connection that lives, and there was no crash
+	})
+	if err != nil {
+		return "", err
+	}
+	f.durable, f.unsettled = durable, unsettled
+	f.lost = append(append(f.lost, lostDurable...), lost...)
 	return replayed, nil
 }
 
@@ -106,14 +142,14 @@ func (f *fates) takeLost() error {
 // fate tells whether the server kept a transaction.
 func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn) (committed bool, err error) {
 	for deadline := time.Now().Add(fateLimit); ; {
-		results, err := exec(ctx, conn, statement{fateQuery, []string{t.replayed, t.began, t.xid}})
+		rows, err := readOn(ctx, conn, settings, "SELECT", fateQuery, t.replayed, t.deleted, t.xid)
 		if SQLState(err) == invalidParameter { // an xid that was not given out yet
 			return false, nil
 		}
 		if err != nil {
 			return false, classify(err)
 		}
-		switch status := results[0].rows[0][0]; status {
+		switch status := rows[0][0]; status {
 		case "committed":
 			return true, nil
 		case "aborted", "lost":
@@ -149,9 +185,21 @@ func (f *fates) begin(s *session, position uint64, flushed string) error {
 		}
 	}
 	f.unsettled = slices.DeleteFunc(f.unsettled, func(t *transaction) bool {
-		return t.ended > 0 && t.ended <= durable
+		if t.ended == 0 || t.ended > durable {
+			return false
+		}
+		f.remember(t)
+		return true
 	})
 	return nil
+}
+
+// remember keeps a durable transaction, and forgets the oldest for it.
+func (f *fates) remember(t *transaction) {
+	f.durable = append(f.durable, t)
+	if len(f.durable) > remembered {
+		f.forgotten, f.durable = f.durable[0], f.durable[1:]
+	}
 }
 
 func (f *fates) add(t *transaction) {
@@ -175,10 +223,17 @@ func (f *fates) report(t *transaction) (kept bool) {
 	return t.reported
 }
 
-// clear forgets everything: it is durable.
-func (f *fates) clear() {
+// flushed notes that everything up to a WAL position is durable, and that no
+// batch is in work.
+func (f *fates) flushed(position uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, t := range f.unsettled {
+		if t.ended == 0 {
+			t.ended = position
+		}
+		f.remember(t)
+	}
 	f.unsettled = nil
 }
 
@@ -220,14 +275,14 @@ SELECT set_config('synchronous_commit',
 // flushMessage writes something into the WAL: a commit that wrote nothing is
 // not flushed, whatever synchronous_commit says (RecordTransactionCommit in
 // src/backend/access/transam/xact.c).
-const flushMessage = "SELECT pg_logical_emit_message(true, 'message-cleanup', 'flush')"
+const flushMessage = "SELECT pg_logical_emit_message(true, 'message-cleanup', 'flush')::text"
 
-var flushStatements = []statement{{sql: begin}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
+var flushStatements = []statement{{sql: begin}, {settings, []string{milliseconds(readLockTimeout), "0"}}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
 
 // Flush makes all batches so far durable, on a standby too where
 // synchronous_commit asks for it. No batch may be in work.
 func (db *DB) Flush(ctx context.Context) error {
-	s, err := db.borrow(ctx)
+	s, err := db.borrowConnected(ctx)
 	if err != nil {
 		return err
 	}
@@ -241,11 +296,16 @@ func (db *DB) Flush(ctx context.Context) error {
 	if err := db.fates.takeLost(); err != nil {
 		return err
 	}
-	if _, err := exec(ctx, s.conn, flushStatements...); err != nil {
+	results, err := exec(ctx, s.conn, flushStatements...)
+	if err != nil {
 		return classify(err)
 	}
+	position, err := parseLSN(results[len(results)-2].rows[0][0])
+	if err != nil {
+		return err
+	}
 	db.others.unseen()
-	db.fates.clear()
+	db.fates.flushed(position)
 	return nil
 }
 

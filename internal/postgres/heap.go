@@ -44,7 +44,7 @@ func (c *heapCutter) next(ctx context.Context, rows int) (*piece, error) {
 	from := c.block
 	c.block = min(c.end, from+max(1, int64(float64(rows)/c.leaf.RowsPerPage())))
 
-	p := &piece{table: c.table, leaf: c.name, byTID: true}
+	p := &piece{table: c.table, leaf: c.name, planned: c.leaf.Leaf, byTID: true}
 	n := len(c.args) + 2
 	p.bounds = []string{fmt.Sprintf("ctid >= $%d::tid AND ctid < $%d::tid", n, n+1)}
 	p.args = append(append(p.args, c.args...), tid(from), tid(c.block))
@@ -61,7 +61,7 @@ func tid(block int64) string { return fmt.Sprintf("(%d,0)", block) }
 // found by the verification.
 func (c *heapCutter) measure(ctx context.Context) error {
 	rows, err := c.table.db.query(ctx,
-		"SELECT pg_relation_size($1::oid) / current_setting('block_size')::int", fmt.Sprint(c.leaf.OID))
+		"SELECT pg_relation_size($1::regclass) / current_setting('block_size')::int", c.name)
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", c.leaf.Name, err)
 	}

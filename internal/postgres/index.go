@@ -143,7 +143,7 @@ func (c *indexCutter) above(parameter string) string {
 // window makes a piece of the rows from low up to high, or up to the cutoff.
 func (c *indexCutter) window(high string, bounded bool) cleanup.Piece {
 	e := c.table.expiry
-	p := &piece{table: c.table, leaf: c.name}
+	p := &piece{table: c.table, leaf: c.name, planned: c.leaf.Leaf}
 	if c.low != "" {
 		p.bounds, p.args = []string{c.above("$2")}, []string{c.low}
 	}
@@ -160,7 +160,7 @@ func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, erro
 	e := c.table.expiry
 	equal := e.column + " = $2::" + e.cast
 	if !c.table.tidRange {
-		piece := &piece{table: c.table, leaf: c.name, bounds: []string{equal}, args: []string{c.low}}
+		piece := &piece{table: c.table, leaf: c.name, planned: c.leaf.Leaf, bounds: []string{equal}, args: []string{c.low}}
 		c.past = true
 		return piece, nil
 	}

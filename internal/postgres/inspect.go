@@ -14,15 +14,16 @@ import (
 	"message-cleanup/internal/cleanup"
 )
 
-// The catalog tables that hold the facts are named with their schema: nothing
-// here depends on search_path but the operator's own table name.
+// Nothing here depends on the role's search_path but resolveQuery.
 const (
-	// tableQuery finds the table that the policy names. A regclass is read as
+	// resolveQuery finds the table that the policy names. A regclass is read as
 	// SQL reads a name: folded to lower case unless quoted.
+	resolveQuery = "SELECT coalesce(pg_catalog.to_regclass($1)::oid, 0::oid)"
+
 	tableQuery = `
-SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+SELECT c.oid, c.relkind, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_partition_root(c.oid)::oid, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass($1)`
+WHERE c.oid = $1::oid`
 
 	similarQuery = `
 SELECT format('%I.%I', n.nspname, c.relname)
@@ -50,7 +51,7 @@ WITH RECURSIVE tree(oid) AS (
 )
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        pg_relation_size(c.oid) / current_setting('block_size')::int,
-       coalesce((SELECT x.indexrelid::regclass::text
+       coalesce((SELECT quote_ident(i.relname)
                  FROM pg_catalog.pg_index x
                  JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
                  JOIN pg_catalog.pg_am m ON m.oid = i.relam
@@ -80,7 +81,7 @@ ORDER BY n.nspname, c.relname`
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
 	t := &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
-		quoted: make(map[uint32]string), names: make(map[string]names), cut: make(map[cleanup.Strategy]bool),
+		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
 	}
 	oid, kind, err := t.find(ctx, policy.Table)
 	if err != nil {
@@ -108,7 +109,10 @@ func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server,
 
 // find finds the table and fills its names.
 func (t *Table) find(ctx context.Context, configured string) (oid, kind string, err error) {
-	rows, err := t.db.query(ctx, tableQuery, configured)
+	rows, err := t.db.queryOfRole(ctx, "SELECT", resolveQuery, configured)
+	if err == nil {
+		rows, err = t.db.query(ctx, tableQuery, rows[0][0])
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("find table %s: %w", configured, err)
 	}
@@ -118,12 +122,12 @@ func (t *Table) find(ctx context.Context, configured string) (oid, kind string, 
 			hint = fmt.Sprintf("did you mean table: '%s'?", similar[0][0])
 		}
 		return "", "", cleanup.Errorf(cleanup.Configuration, hint,
-			"table %s does not exist in %s", configured, t.db.Address())
+			"table %s does not exist in %s", configured, t.db.Address()).Named("table-missing")
 	}
 	row := rows[0]
-	t.name, t.facts.Name = pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
+	t.oid, t.root, t.name, t.facts.Name = row[0], row[5], pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
 	if kind = row[1]; kind != "r" && kind != "p" {
-		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name)
+		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name).Named("not-a-table")
 	}
 	return row[0], kind, nil
 }
@@ -140,7 +144,7 @@ func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (co
 	if len(rows) > 0 {
 		hint = fmt.Sprintf("did you mean column: '%s'?", pgx.Identifier{rows[0][0]}.Sanitize())
 	}
-	return "", "", cleanup.Errorf(cleanup.Configuration, hint, "column %s does not exist in table %s", configured, table)
+	return "", "", cleanup.Errorf(cleanup.Configuration, hint, "column %s does not exist in table %s", configured, table).Named("column-missing")
 }
 
 // isName tells whether SQL reads the configured text as that name.
@@ -165,7 +169,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			return err
 		}
 		quoted := pgx.Identifier{row[1], row[2]}.Sanitize()
-		t.quoted[leaf.OID], t.names[quoted] = quoted, names{people: leaf.Name, key: row[12]}
+		t.quoted[leaf.OID], t.keys[leaf.OID] = quoted, row[12]
 		expired, reachable := estimates[quoted]
 		if !reachable {
 			if !t.drops.leaving[leaf.OID] {
@@ -174,7 +178,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			continue
 		}
 		if row[3] == "f" {
-			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name)
+			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name).Named("foreign-table")
 		}
 		if leaf.Expired = expired; !t.drops.whole[leaf.OID] {
 			if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
@@ -194,13 +198,11 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 func (t *Table) warn() {
 	role := pgx.Identifier{t.db.config.User}.Sanitize()
 	if len(t.denied) > 0 {
-		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf("role %s may not delete: GRANT DELETE ON %s TO %s",
-			role, strings.Join(t.denied, ", "), role))
+		t.warnf("privileges", "role %s may not delete: GRANT DELETE ON %s TO %s", role, strings.Join(t.denied, ", "), role)
 	}
 	if !t.mayLock {
-		t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf(
-			"role %s may not lock rows, so a batch in which a row is locked is left whole: GRANT UPDATE (%s) ON %s TO %s",
-			role, t.expiry.column, t.facts.Name, role))
+		t.warnf("privileges", "role %s may not lock rows, so a batch in which a row is locked is left whole: GRANT UPDATE (%s) ON %s TO %s",
+			role, t.expiry.column, t.facts.Name, role)
 	}
 }
 
@@ -234,7 +236,7 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 
 // oneProcess keeps a statement to one process; a parallel plan would also tell
 // the rows of one of several.
-const oneProcess = "set_config('max_parallel_workers_per_gather', '0', true)"
+const oneProcess = "pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
 
 // estimate asks the planner how many rows of each leaf of a table meet a
 // condition. A leaf that is not in the answer is one that the planner proved, by

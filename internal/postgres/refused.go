@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,9 +22,9 @@ SELECT n, q[1], q[2], q[3], q[4], q[5]
 FROM (SELECT count(*) AS n, percentile_disc(ARRAY[0, 0.25, 0.5, 0.75, 1]) WITHIN GROUP (ORDER BY %[1]s) AS q
       FROM ONLY %[2]s WHERE %[3]s) AS piece`
 
-// Split implements cleanup.Piece. Windows are cut by the expiry column as long as
+// Split implements cleanup.Divisible. Windows are cut by the expiry column as long as
 // its values differ, everything else by place.
-func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Piece, err error) {
+func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Divisible, err error) {
 	column, cast := p.table.expiry.column, p.table.expiry.cast
 	if p.byTID {
 		column, cast = "ctid", "tid"
@@ -39,7 +40,7 @@ func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Piece, e
 	low := cuts[0]
 	cuts = slices.DeleteFunc(slices.Compact(cuts[1:4]), func(cut string) bool { return cut == low })
 	if len(cuts) == 0 { // most rows share the lowest value
-		return rows, []cleanup.Piece{p.within(column+" <= ", cast, low), p.within(column+" > ", cast, low)}, nil
+		return rows, []cleanup.Divisible{p.within(column+" <= ", cast, low), p.within(column+" > ", cast, low)}, nil
 	}
 	rest := p
 	for _, cut := range cuts {
@@ -50,7 +51,10 @@ func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Piece, e
 }
 
 func (p *piece) quarters(ctx context.Context, column string) (rows int64, cuts []string, err error) {
-	answer, err := p.table.db.query(ctx, fmt.Sprintf(quartersSQL, column, p.leaf, p.condition()), p.parameters()...)
+	answer, err := p.table.db.queryOfRole(ctx, "SELECT", fmt.Sprintf(quartersSQL, column, p.leaf, p.condition()), p.parameters()...)
+	if SQLState(err) == undefinedTable { // since a moment; the next batch tells
+		return 0, make([]string, 5), nil
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -66,26 +70,28 @@ func (p *piece) within(comparison, cast, bound string) *piece {
 	return &part
 }
 
-// Key implements cleanup.Piece.
+// Key implements cleanup.Divisible.
 func (p *piece) Key(ctx context.Context) (table, key string, err error) {
-	names := p.table.names[p.leaf]
-	answer, err := p.table.db.query(ctx, "SELECT "+names.key+" FROM ONLY "+p.leaf+" WHERE "+p.condition()+" LIMIT 1", p.parameters()...)
+	table = p.planned.Name
+	answer, err := p.table.db.queryOfRole(ctx, "SELECT",
+		"SELECT "+p.table.keys[p.planned.OID]+" FROM ONLY "+p.leaf+" WHERE "+p.condition()+" LIMIT 1", p.parameters()...)
 	if err != nil || len(answer) == 0 {
-		return names.people, "", err
+		return table, "", err
 	}
-	return names.people, oneLine(answer[0][0]), nil
+	return table, oneLine(answer[0][0]), nil
 }
 
 // obstacle looks closer at the classified error of a batch, which began at some
 // time: after some, a part of the rows may be deleted all the same.
 func (p *piece) obstacle(ctx context.Context, err error, began time.Time) error {
 	server := serverErrorOf(err)
+	_, ofLedger := errors.AsType[*ledgerError](err)
 	switch {
-	case server == nil || ctx.Err() != nil:
+	case server == nil || ctx.Err() != nil || ofLedger:
 		return err
 	case server.Code == queryCanceled && time.Since(began) >= p.table.db.batchLimit():
 		return &cleanup.TooLongError{Err: err}
-	case isTransient(server.Code) || !isRefusal(server):
+	case isTransient(server) || !isRefusal(server):
 		return err
 	}
 	return refusedError(server)

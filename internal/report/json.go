@@ -1,5 +1,5 @@
-// Package report is where a finished run goes: one JSON object for programs,
-// or a text for people.
+// Package report is where a finished run goes: one JSON object for programs, a
+// text for people, a file of metrics for Prometheus.
 package report
 
 import (
@@ -43,6 +43,7 @@ type policyJSON struct {
 	DurationMS        int64              `json:"duration_ms"`
 	Warnings          []string           `json:"warnings,omitempty"`
 	SQL               []string           `json:"sql,omitempty"` // of the first batches, in a dry run
+	LedgerHead        string             `json:"ledger_head,omitempty"`
 	Error             string             `json:"error,omitempty"`
 	Hint              string             `json:"hint,omitempty"`
 }
@@ -79,7 +80,7 @@ func policyObject(p cleanup.PolicyResult) policyJSON {
 		StopReason: p.StopReason, DeletedCount: p.Deleted, Backlog: p.Backlog, HeldRows: p.Held,
 		LockedRows: p.Locked, RefusedRows: p.Refused, Batches: p.Batches, Retries: p.Retries,
 		DroppedPartitions: orEmpty(p.Dropped), DurationMS: p.Duration.Milliseconds(),
-		Warnings: p.Warnings, SQL: p.SQL, Refused: []refusedJSON{},
+		Warnings: p.Warnings, SQL: p.SQL, LedgerHead: p.LedgerHead, Refused: []refusedJSON{},
 	}
 	for _, row := range p.RefusedRows {
 		out.Refused = append(out.Refused, refusedJSON(row))

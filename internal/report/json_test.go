@@ -123,7 +123,7 @@ func TestJSONHasTheKeysOfTheContract(t *testing.T) {
 			}
 			for _, p := range got["policies"].([]any) {
 				object := p.(map[string]any)
-				wantKeys(t, object, policy, []string{"error", "hint", "warnings", "sql"})
+				wantKeys(t, object, policy, []string{"error", "hint", "warnings", "sql", "ledger_head"})
 				for _, list := range []string{"reasons", "dropped_partitions", "refused"} {
 					if _, ok := object[list].([]any); !ok {
 						t.Errorf("%s is %v, not a list: a script would have to ask for null", list, object[list])

@@ -106,6 +106,9 @@ func writeRest(b *strings.Builder, p cleanup.PolicyResult) {
 	if p.Retries > 0 {
 		line(b, "retries", cleanup.FormatCount(p.Retries))
 	}
+	if p.LedgerHead != "" {
+		line(b, "ledger", "row "+p.LedgerHead)
+	}
 }
 
 // shownRefused is how many refused rows people want to read of.

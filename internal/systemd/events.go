@@ -32,6 +32,8 @@ var messageIDs = map[string]string{
 	cleanup.EventPauseEnded:     "cc97f7e9bcf540dc85d549c8f8b3a6ad",
 	cleanup.EventHeldBack:       "027406c709e64ffbbece6f0ed4b51790",
 	cleanup.EventVacuumed:       "4277f1152b864e08b6b93da67049e4b8",
+	cleanup.EventUnfinished:     "675c238776414d68ab172dd4eed18512",
+	cleanup.EventNoMetrics:      "3ab69ff893224002914a6eaeaf64403e",
 	cleanup.EventStopping:       "657b0b6eb84842aa80a7e40bfab186e6",
 	cleanup.EventScheduled:      "775b9c2f80634baf8f98145369258fcc",
 	cleanup.EventScheduleEnded:  "4de2cfdb624b4bc58869746e49c52d8d",
