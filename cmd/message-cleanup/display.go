@@ -149,6 +149,12 @@ func (a *app) handleSignals() (ctx context.Context, stop <-chan struct{}, end fu
 	}
 }
 
+// untilSignal makes the first SIGTERM or SIGINT cancel ctx, for commands that have
+// nothing to bring to an end.
+func untilSignal() (ctx context.Context, end context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+}
+
 func (d *display) stopping(by os.Signal) {
 	d.log.Info(cleanup.EventStopping, "signal", by.String())
 	_ = d.notifier.Stopping("stopping after the current batch")

@@ -55,6 +55,9 @@ func logPolicy(log *slog.Logger, p cleanup.PolicyResult) {
 	}
 	attrs = append(attrs, "locked", p.Locked, "refused", p.Refused, "retries", p.Retries,
 		"duration_ms", p.Duration.Milliseconds())
+	if p.LedgerHead != "" {
+		attrs = append(attrs, "ledger_head", p.LedgerHead)
+	}
 	level := slog.LevelInfo
 	if p.Outcome() == cleanup.OutcomeIncomplete {
 		level = slog.LevelWarn

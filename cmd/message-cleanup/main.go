@@ -11,8 +11,10 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 	_ "time/tzdata" // a time zone in the configuration is checked on hosts without a zone database too
 
@@ -27,6 +29,7 @@ import (
 var version = ""
 
 func main() {
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) // a core would hold the password
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), now: time.Now}
 	os.Exit(a.main(os.Args[1:]))
 }
@@ -89,7 +92,7 @@ variables name.`,
 			if len(args) == 0 {
 				return nil
 			}
-			problem := fmt.Sprintf("unknown command %q", args[0])
+			problem := "unknown command " + quoted(args[0])
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				problem += ", did you mean " + strings.Join(near, " or ") + "?"
 			}
@@ -97,14 +100,18 @@ variables name.`,
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.global.output != "text" && a.global.output != "json" {
-				return usageError{fmt.Errorf("--output: %q is neither text nor json", a.global.output)}
+				return usageError{fmt.Errorf("--output: %s is neither text nor json", quoted(a.global.output))}
 			}
 			return nil
 		},
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		// The end of "unknown shorthand flag: 'p' in -psecret".
+		problem, _, _ := strings.Cut(err.Error(), " in -")
+		return usageError{errors.New(problem)}
+	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.global.config, "config", "", "read this configuration `file` (default "+config.DefaultFile+", if it exists)")
 	flags.StringVar(&a.global.output, "output", "text", "write results as `text` or json")
@@ -112,7 +119,7 @@ variables name.`,
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
 	root.Flags().Bool("version", false, "print the version")
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(a.runCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.setupCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
 	addCompletion(root)
 	return root
 }
@@ -164,19 +171,32 @@ func buildVersion() string {
 
 // loadConfig reads the configuration and sets up the log as it says.
 func (a *app) loadConfig() (*config.Config, error) {
+	return config.Load(a.configOptions())
+}
+
+func (a *app) configOptions() config.Options {
 	flags := make(map[string]string)
 	if a.global.logLevel != "" {
 		flags["log.level"] = a.global.logLevel
 	}
-	return config.Load(config.Options{File: a.global.config, Flags: flags, Environ: a.environ})
+	return config.Options{File: a.global.config, Flags: flags, Environ: a.environ}
 }
 
 // noArguments is cobra.NoArgs with our exit status.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s takes no arguments, found %q", cmd.CommandPath(), args[0])}
+		return usageError{fmt.Errorf("%s takes no arguments, found %s", cmd.CommandPath(), quoted(args[0]))}
 	}
 	return nil
+}
+
+// quoted shows an argument in an error, unless it may be an address with its
+// password: the list of processes has it for a moment, a log for good.
+func quoted(arg string) string {
+	if strings.ContainsAny(arg, ":@=") {
+		return "what may be a password"
+	}
+	return strconv.Quote(arg)
 }
 
 // usageError is a mistake on the command line.

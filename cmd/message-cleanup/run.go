@@ -59,11 +59,13 @@ func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, 
 	a.announce(result)
 
 	cfg, err := a.loadConfig()
-	if err == nil {
-		cfg.Policies, err = chosenPolicies(cfg.Policies, names)
-	}
 	if err != nil {
-		result.Err = err
+		result.Err, result.Duration = err, a.now().Sub(start)
+		a.leaveMetrics(config.MetricsTextfile(a.configOptions()), result, nil)
+		return result
+	}
+	all := cfg.Policies
+	if cfg.Policies, result.Err = chosenPolicies(all, names); result.Err != nil {
 		return result
 	}
 	display := a.startDisplay(cfg, result.RunID)
@@ -73,7 +75,25 @@ func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, 
 	r.execute(ctx)
 	result.Duration = a.now().Sub(start)
 	display.close(result)
+	a.leaveMetrics(cfg.Metrics.Textfile, result, all)
 	return result
+}
+
+// leaveMetrics writes the figures of a run for Prometheus, if there is a file for
+// them. That it cannot is no reason for the run to fail: the alert on a run that
+// is missing tells.
+func (a *app) leaveMetrics(textfile string, result cleanup.Result, policies []cleanup.Policy) {
+	if textfile == "" || result.DryRun {
+		return
+	}
+	var names []string
+	for _, p := range policies {
+		names = append(names, p.Name)
+	}
+	if err := report.WriteMetrics(textfile, result, names, buildVersion()); err != nil {
+		a.complain(cleanup.EventNoMetrics, cleanup.Errorf(cleanup.Incomplete,
+			"metrics.textfile must lie in a directory where this user may write; the service may in /var/lib/message-cleanup", "%w", err))
+	}
 }
 
 // finish reports the result and returns the exit status as an error.
@@ -120,7 +140,7 @@ func chosenPolicies(all []cleanup.Policy, names []string) ([]cleanup.Policy, err
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, usageError{fmt.Errorf("--policy: there is no policy %q, only %s", name, strings.Join(known, ", "))}
+			return nil, usageError{fmt.Errorf("--policy: there is no policy %s, only %s", quoted(name), strings.Join(known, ", "))}
 		}
 	}
 	return chosen, nil
@@ -137,6 +157,8 @@ type execution struct {
 	server postgres.Server
 	runner *cleanup.Runner
 	result *cleanup.Result
+	ledger *postgres.Ledger // nil: none is kept
+	entry  *postgres.Entry  // of the policy at hand; nil: none is open
 }
 
 // execute connects, and deletes policy by policy. Each is attempted even when
@@ -170,20 +192,7 @@ func (r *execution) execute(ctx context.Context) {
 		r.runner.Deadline = started.Add(r.cfg.Limits.MaxDuration)
 	}
 	for _, policy := range r.cfg.Policies {
-		started := time.Now()
-		result, err := r.policy(ctx, policy)
-		if err != nil {
-			result.Err = err
-		}
-		// The runner gives its own reason. What ended before it is a guard's no,
-		// or a failure.
-		if err != nil && result.StopReason == "" {
-			result.StopReason = cleanup.Failed
-			if cleanup.KindOf(err) == cleanup.NeedsPerson {
-				result.StopReason = cleanup.Guard
-			}
-		}
-		result.Duration = time.Since(started)
+		result := r.attempt(ctx, policy)
 		r.result.Policies = append(r.result.Policies, result)
 		logPolicy(log, result)
 		if result.Err != nil && r.logged() {
@@ -211,12 +220,36 @@ func (r *execution) connect(ctx context.Context) (err error) {
 	if r.server, err = r.db.Server(ctx, r.now); err == nil && !r.result.DryRun {
 		err = r.server.Check(r.cfg.Guard.MaxClockSkew)
 	}
+	if err == nil {
+		err = r.openLedger(ctx)
+	}
 	if err != nil {
 		r.db.Close()
 		return err
 	}
 	r.result.Start = r.server.Clock
 	return nil
+}
+
+// attempt runs one policy, and says how it ended in the result and in the ledger.
+func (r *execution) attempt(ctx context.Context, policy cleanup.Policy) cleanup.PolicyResult {
+	started := time.Now()
+	defer r.db.Unlock(ctx)
+	result, err := r.policy(ctx, policy)
+	if err != nil {
+		result.Err = err
+	}
+	// The runner gives its own reason. What ended before it is a guard's no,
+	// or a failure.
+	if err != nil && result.StopReason == "" {
+		result.StopReason = cleanup.Failed
+		if cleanup.KindOf(err) == cleanup.NeedsPerson {
+			result.StopReason = cleanup.Guard
+		}
+	}
+	r.record(ctx, policy, &result)
+	result.Duration = time.Since(started)
+	return result
 }
 
 // policy inspects, plans and runs one policy. Its result is valid beside an
@@ -231,8 +264,8 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 		return result, err
 	}
 	plan, err := cleanup.NewPlan(policy, table.Facts(), cutoff)
-	if r.server.Pooled {
-		plan.Warnings = append(plan.Warnings, "a connection pooler stands in between: the lock against a second run is held by an open transaction")
+	for _, warning := range r.server.Warnings() {
+		plan.Warnings = append(plan.Warnings, warning.Text)
 	}
 	result.Describe(plan)
 	if err != nil {
@@ -249,7 +282,9 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 	if err := r.db.Lock(ctx, policy.Name, plan.Table, r.server.Pooled); err != nil {
 		return result, err
 	}
-	defer r.db.Unlock(ctx)
+	if err := r.begin(ctx, plan, table); err != nil {
+		return result, err
+	}
 	if err := table.CheckGuards(ctx, r.cfg.Guard.MaxRows, r.cfg.Guard.MaxFraction); err != nil {
 		return result, err
 	}

@@ -15,6 +15,7 @@ type Holder struct {
 	Held  time.Duration // for how long it has been there; 0: not known
 	Stays bool          // it does not end by itself
 	Hint  string        // what to do about it
+	End   string        // the statement that ends it; "": there is none here
 }
 
 // longHeld tells an ordinary transaction, or the feedback of a standby that
@@ -31,6 +32,28 @@ func inTheWay(holders []Holder, run time.Duration) *Holder {
 		}
 	}
 	return nil
+}
+
+// HeldBack tells who keeps the space of deleted rows from being reclaimed, if that
+// is no passing one after a run of some length.
+func HeldBack(holders []Holder, run time.Duration) (f Finding, held bool) {
+	h := inTheWay(holders, run)
+	if h == nil {
+		return f, false
+	}
+	age := "open since before the run"
+	switch {
+	case h.Held > 0:
+		age = "open for " + FormatDuration(roughly(h.Held))
+	case run == 0:
+		age = "since when is not known"
+	}
+	f = Finding{Name: "old-snapshot", Severity: SeverityWarning, Hint: h.Hint,
+		Text: fmt.Sprintf("the space of the deleted rows cannot be reclaimed while there is %s, %s", h.Name, age)}
+	if h.End != "" {
+		f.SQL = []string{h.End}
+	}
+	return f, true
 }
 
 // afterwards looks after the space of the deleted rows. Nothing that goes wrong
@@ -82,16 +105,11 @@ func (p *policyRun) checkHorizon(ctx context.Context, run time.Duration) (held b
 		}
 		return false
 	}
-	h := inTheWay(holders, run)
-	if h == nil {
-		return false
+	finding, held := HeldBack(holders, run)
+	if held {
+		p.warnAs(EventHeldBack, finding.Text+"; "+finding.Hint)
 	}
-	age := "open since before the run"
-	if h.Held > 0 {
-		age = "open for " + FormatDuration(roughly(h.Held))
-	}
-	p.warnAs(EventHeldBack, fmt.Sprintf("the space of the deleted rows cannot be reclaimed while there is %s, %s; %s", h.Name, age, h.Hint))
-	return true
+	return held
 }
 
 // vacuum vacuums the leaves of which rows were deleted, one by one, until the
@@ -136,8 +154,10 @@ func (p *policyRun) vacuumLeaf(ctx context.Context, leaf Leaf) error {
 		return ctx.Err()
 	}
 	if p.Pressure.ReplicaLag > 0 || p.Pressure.SlotWAL > 0 {
-		if pressure, err := p.db.Pressure(ctx); err == nil && pressure.tooMuch(p.Pressure) != "" {
-			return errors.New(pressure.tooMuch(p.Pressure))
+		if pressure, err := p.db.Pressure(ctx); err == nil {
+			if _, reason := pressure.tooMuch(p.Pressure); reason != "" {
+				return errors.New(reason)
+			}
 		}
 	}
 	p.report(Progress{Phase: Vacuuming, Reason: leaf.Name})

@@ -28,6 +28,8 @@ const (
 	EventDropped        = "partition dropped"
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
+	EventRefused        = "the database refuses to delete a row"
+	EventTooLong        = "a batch takes too long, tried in quarters"
 	EventNotDropped     = "partition is locked, left for the next run"
 	EventWaiting        = "waiting for the database"
 	EventCompany        = "others write, so batches get small and rest in between"
@@ -36,6 +38,8 @@ const (
 	EventPauseEnded     = "pause ended"
 	EventHeldBack       = "the space of deleted rows is held back"
 	EventVacuumed       = "vacuumed"
+	EventUnfinished     = "an earlier run never finished"
+	EventNoMetrics      = "metrics are not as they should be"
 	EventStopping       = "stopping after the current batch"
 	EventScheduled      = "next run planned"
 	EventScheduleEnded  = "schedule ended"
@@ -61,11 +65,18 @@ type Error struct {
 	Kind Kind
 	Err  error
 	Hint string // what to do next, one clause; may be empty
+	Name string // by which `check` reports it, in kebab case; empty: one for its kind
 }
 
 // Errorf makes an Error; %w works as in fmt.Errorf.
 func Errorf(kind Kind, hint, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// Named gives the error a name of its own.
+func (e *Error) Named(name string) *Error {
+	e.Name = name
+	return e
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

@@ -81,6 +81,9 @@ func TestInCompanyBatchesAreSmallAndRest(t *testing.T) {
 		if last := sizes[len(sizes)-2]; last < 5000 {
 			t.Errorf("batches of %v rows; want large ones again at the end", sizes)
 		}
+		if rested := got.Paused[PauseCompany]; len(got.Paused) != 1 || rested < 150*time.Millisecond {
+			t.Errorf("pauses are counted as %v, want all of them as those in company", got.Paused)
+		}
 	})
 }
 

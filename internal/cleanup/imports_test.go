@@ -70,6 +70,14 @@ var arrowRules = []struct {
 		example: arrow{"cmd/message-cleanup", "github.com/coreos/go-systemd/v22/daemon"},
 	},
 	{
+		rule:   "only internal/report imports prometheus",
+		reason: "metrics are one form of a result: the engine counts, and does not know who reads it",
+		forbidden: func(a arrow) bool {
+			return a.from != "internal/report" && within(a.to, "github.com/prometheus")
+		},
+		example: arrow{"internal/cleanup", "github.com/prometheus/client_golang/prometheus"},
+	},
+	{
 		rule:   "only tests, internal/pgtest and internal/bench import pgtest or bench",
 		reason: "they start servers and fill tables: nothing of that belongs into the binary that runs beside production data",
 		forbidden: func(a arrow) bool {

@@ -1,6 +1,9 @@
 package cleanup
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Size follows time and log. The next batch is as large as the last one would
 // have had to be to take the target on the server, or to write its share of
@@ -20,6 +23,11 @@ const (
 // itself, page by page, and others wait for it meanwhile: measured, batches of
 // half the buffers delete a third faster than batches of twice the buffers.
 const logShare = 0.5
+
+// nearlyRight is how far, as a share, a size may be from the wanted one and stay.
+// The next piece is cut while this one is deleted, in the expectation that it
+// will be as large: cutting it anew makes the run wait.
+const nearlyRight = 0.1
 
 // FirstRows is the size of a run's first batch, unless the largest is smaller.
 const FirstRows = 1_000
@@ -67,20 +75,32 @@ func (p *pacer) observe(rows int, batch Batch, now time.Time) (event string) {
 	if maxWAL > 0 {
 		scale = min(scale, maxWAL/float64(p.workers)/float64(max(batch.WAL, 1)))
 	}
-	p.rows = min(max(int(float64(rows)*scale), 1), p.maxRows)
+	if next := min(max(int(float64(rows)*scale), 1), p.maxRows); math.Abs(float64(next-p.rows)) > nearlyRight*float64(p.rows) {
+		p.rows = next
+	}
 	return event
 }
 
-// rest is how long a worker rests after a batch that took so long as seen from
-// here, of which the server worked for a part. The way to the server and back is
-// rest enough for others, but no part of the operator's duty cycle.
-func (p *pacer) rest(dutyCycle float64, took, worked time.Duration) time.Duration {
-	duty := min(dutyCycle, 1/p.guard.slowdown())
-	rest := time.Duration(float64(took) * (1 - duty) / duty)
-	if p.company.present {
-		rest = max(rest, worked)
+// shrink sizes the next batch after one of rows that was stopped.
+func (p *pacer) shrink(rows int, took time.Duration) {
+	if rows > 0 {
+		p.rows = min(p.rows, max(1, int(float64(rows)*float64(p.target)/float64(took))))
 	}
-	return rest
+}
+
+// rest is how long a worker rests after a batch that took so long as seen from
+// here, of which the server worked for a part, and why. The way to the server
+// and back is rest enough for others, but no part of the operator's duty cycle.
+func (p *pacer) rest(dutyCycle float64, took, worked time.Duration) (rest time.Duration, why PauseReason) {
+	duty, why := dutyCycle, PauseDutyCycle
+	if slow := 1 / p.guard.slowdown(); slow < duty {
+		duty, why = slow, PauseSlow
+	}
+	rest = time.Duration(float64(took) * (1 - duty) / duty)
+	if p.company.present && worked > rest {
+		rest, why = worked, PauseCompany
+	}
+	return rest, why
 }
 
 // quiet tells whether others need the machine.

@@ -1,6 +1,8 @@
 package cleanup
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -41,6 +43,14 @@ func (p Policy) String() string {
 		fmt.Fprintf(&b, ", but keep those held by %s", p.Hold)
 	}
 	return b.String()
+}
+
+// Hash identifies which rows the policy covers and when they expire: SHA-256, in
+// hexadecimal. How they are deleted is no part of it.
+func (p Policy) Hash() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %q %q %q %q",
+		p.Table, p.Column, p.Retention.Microseconds(), p.TimeZone, p.Unit, p.Where, p.Hold))
+	return hex.EncodeToString(sum[:])
 }
 
 // Cutoff returns the instant before which a row is expired, in UTC and to the

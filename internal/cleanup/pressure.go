@@ -56,7 +56,8 @@ type watched struct {
 // pause is a time in which no batch begins.
 type pause struct {
 	began  time.Time
-	reason string
+	why    PauseReason
+	reason string        // the same for people
 	felt   bool          // by a worker that had a batch to begin
 	over   chan struct{} // closed when it is
 }
@@ -128,7 +129,7 @@ func (p *policyRun) tell(hidden string) {
 }
 
 // tooMuch says which pressure is above its limit, and by how much; "": none.
-func (p Pressure) tooMuch(limits PressureLimits) string {
+func (p Pressure) tooMuch(limits PressureLimits) (why PauseReason, reason string) {
 	var worst Standby
 	for _, s := range p.Standbys {
 		if s.Lag > worst.Lag {
@@ -136,7 +137,7 @@ func (p Pressure) tooMuch(limits PressureLimits) string {
 		}
 	}
 	if limits.ReplicaLag > 0 && worst.Lag > limits.ReplicaLag {
-		return fmt.Sprintf("standby %s is %s behind, more than pace.max_replica_lag (%s)",
+		return PauseReplicaLag, fmt.Sprintf("standby %s is %s behind, more than pace.max_replica_lag (%s)",
 			worst.Name, FormatDuration(roughly(worst.Lag)), FormatDuration(limits.ReplicaLag))
 	}
 	var largest Slot
@@ -146,10 +147,10 @@ func (p Pressure) tooMuch(limits PressureLimits) string {
 		}
 	}
 	if limits.SlotWAL > 0 && largest.WAL > limits.SlotWAL {
-		return fmt.Sprintf("the server keeps %s of WAL for replication slot %s, more than pace.max_slot_wal (%s)",
+		return PauseSlotWAL, fmt.Sprintf("the server keeps %s of WAL for replication slot %s, more than pace.max_slot_wal (%s)",
 			FormatSize(largest.WAL), largest.Name, FormatSize(limits.SlotWAL))
 	}
-	return ""
+	return "", ""
 }
 
 // roughly rounds a lag to what a person wants to know of it.
@@ -161,7 +162,7 @@ func roughly(d time.Duration) time.Duration {
 }
 
 // decide begins a pause, keeps it up, ends it, or ends the run with it.
-func (p *policyRun) decide(reason string) {
+func (p *policyRun) decide(why PauseReason, reason string) {
 	if reason == "" {
 		p.goOn()
 		return
@@ -171,7 +172,7 @@ func (p *policyRun) decide(reason string) {
 	if p.pause == nil {
 		p.pause = &pause{began: now, over: make(chan struct{})}
 	}
-	p.pause.reason = reason
+	p.pause.why, p.pause.reason = why, reason
 	felt := p.pause.felt
 	left := p.Pressure.Pause - now.Sub(p.pause.began)
 	if left <= 0 {
@@ -189,13 +190,13 @@ func (p *policyRun) decide(reason string) {
 	}
 }
 
-func (p *policyRun) pauseReason() string {
+func (p *policyRun) pauseReason() (why PauseReason, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pause == nil {
-		return ""
+		return "", ""
 	}
-	return p.pause.reason
+	return p.pause.why, p.pause.reason
 }
 
 // goOn ends the pause, if there is one.
@@ -209,7 +210,9 @@ func (p *policyRun) goOn() {
 	}
 	close(ended.over)
 	if ended.felt {
-		p.event(slog.LevelInfo, EventPauseEnded, "paused_ms", time.Since(ended.began).Milliseconds())
+		took := time.Since(ended.began)
+		p.paused(ended.why, took)
+		p.event(slog.LevelInfo, EventPauseEnded, "paused_ms", took.Milliseconds())
 	}
 }
 

@@ -77,7 +77,7 @@ func TestPressureIsTooMuchAboveItsLimit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tt.pressure.tooMuch(tt.limits); got != tt.want {
+			if _, got := tt.pressure.tooMuch(tt.limits); got != tt.want {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
 		})
@@ -108,6 +108,9 @@ func TestPressurePausesAllWorkersUntilItIsOver(t *testing.T) {
 				// be followed by another.
 				if least, most := 5900*time.Millisecond, 6*time.Second; got.Duration < least || got.Duration > most {
 					t.Errorf("took %v, want %v to %v", got.Duration, least, most)
+				}
+				if got := got.Paused[PauseReplicaLag]; got != 4*time.Second {
+					t.Errorf("%v count as paused, want the 4 s of the pause", got)
 				}
 				const reason = "standby b is 34s behind, more than pace.max_replica_lag (10s)"
 				want := `level=WARN msg=paused reason="` + reason + "\"\nlevel=INFO msg=\"pause ended\" paused_ms=4000\n"

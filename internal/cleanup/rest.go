@@ -20,11 +20,13 @@ func (p *policyRun) rest(ctx context.Context, took, worked time.Duration, failed
 		dutyCycle = 1
 	}
 	p.mu.Lock()
-	rest := p.pacer.rest(dutyCycle, min(took, longestBatch), worked)
+	rest, why := p.pacer.rest(dutyCycle, min(took, longestBatch), worked)
 	p.mu.Unlock()
 	if rest <= 0 {
 		return nil
 	}
+	began := time.Now()
+	defer func() { p.paused(why, time.Since(began)) }()
 	return p.sleepUnless(ctx, p.withinBudget(rest), failed)
 }
 

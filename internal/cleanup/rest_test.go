@@ -40,6 +40,14 @@ func TestDutyCycleIsTheShareOfTimeSpentDeleting(t *testing.T) {
 				if d := got.Duration - tt.want; d.Abs() > time.Microsecond { // 0.01 is no binary fraction
 					t.Errorf("took %v, want %v", got.Duration, tt.want)
 				}
+				const classOf100ms = 6
+				if n := got.Batched.Counts[classOf100ms]; n != 10 || got.Batched.Sum != time.Second {
+					t.Errorf("batches are counted as %v, %v in all; want 10 of 100 ms", got.Batched.Counts, got.Batched.Sum)
+				}
+				rested := time.Duration(tt.workers)*got.Duration - time.Second - 10*tt.network
+				if d := got.Paused[PauseDutyCycle] - rested; d.Abs() > time.Microsecond {
+					t.Errorf("%v count as paused, want %v", got.Paused[PauseDutyCycle], rested)
+				}
 			})
 		})
 	}

@@ -45,7 +45,9 @@ type Config struct {
 	Pace     Pace
 	Guard    Guard
 	Limits   Limits
+	Ledger   Ledger
 	Schedule Schedule
+	Metrics  Metrics
 	Log      Log
 
 	sources map[string]string // path of a key -> where its value came from; absent: default
@@ -122,6 +124,12 @@ type Limits struct {
 	MaxRows int64
 }
 
+// Ledger says where the record of all runs is kept.
+type Ledger struct {
+	// Table is an SQL name. Default none: no record is kept.
+	Table string
+}
+
 // Schedule says when `message-cleanup schedule` makes its runs. Nothing else
 // looks at it.
 type Schedule struct {
@@ -134,6 +142,12 @@ type Schedule struct {
 
 	// Jitter is the longest time that a run begins later. Default 5m.
 	Jitter time.Duration
+}
+
+// Metrics says where a run leaves its figures for Prometheus.
+type Metrics struct {
+	// Textfile is the file that each run writes. Default none.
+	Textfile string
 }
 
 // Log says what is logged, and how.
@@ -179,6 +193,21 @@ func load(o Options, defaultFile string) (*Config, error) {
 		return nil, l.errs
 	}
 	return c, nil
+}
+
+// MetricsTextfile returns metrics.textfile of a configuration that is otherwise
+// wrong: a run that fails by it can still leave that it failed. It is "" when
+// this key is not set or is wrong itself.
+func MetricsTextfile(o Options) string {
+	l := &loader{environ: variables(o.Environ), flags: o.Flags, sources: map[string]string{}}
+	l.readFile(o.File, DefaultFile)
+	var c Config
+	for _, k := range keys {
+		if k.path == "metrics.textfile" {
+			l.scalar(&c, k)
+		}
+	}
+	return c.Metrics.Textfile
 }
 
 // loader gathers values and what is wrong with them.

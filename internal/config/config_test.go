@@ -135,9 +135,11 @@ var samples = map[string][3]string{
 	"guard.max_fraction":       {"0.1", "0.2", "0.3"},
 	"limits.max_duration":      {"1h", "90m", "36h"},
 	"limits.max_rows":          {"1", "2", "3"},
+	"ledger.table":             {"message_cleanup.runs", "runs", "audit.runs"},
 	"schedule.cron":            {"0 3 * * *", "@daily", "30 0 2 * * 1-5"},
 	"schedule.time_zone":       {"Europe/Berlin", "Asia/Tokyo", "America/New_York"},
 	"schedule.jitter":          {"0s", "1m", "1h"},
+	"metrics.textfile":         {"/a.prom", "/b.prom", "/c.prom"},
 	"log.level":                {"debug", "warn", "error"},
 	"log.format":               {"journal", "syslog", "json"},
 }
@@ -350,5 +352,33 @@ func TestValuesOfPolicies(t *testing.T) {
 		if got[want.Key] != want {
 			t.Errorf("got %v, want %v", got[want.Key], want)
 		}
+	}
+}
+
+// A run that fails because of its configuration leaves metrics all the same.
+func TestTheMetricsFileIsKnownThoughAllElseIsWrong(t *testing.T) {
+	t.Parallel()
+	const wrong = "nonsense: 1\nworkers: none\n"
+	tests := []struct {
+		name, file, want string
+		environ          []string
+	}{
+		{"not set", wrong, "", nil},
+		{"in the file", wrong + "metrics: {textfile: /m.prom}\n", "/m.prom", nil},
+		{"in the environment", wrong, "/e.prom", []string{"MESSAGE_CLEANUP_METRICS_TEXTFILE=/e.prom"}},
+		{"in the environment, of a file that is none", "[", "/e.prom", []string{"MESSAGE_CLEANUP_METRICS_TEXTFILE=/e.prom"}},
+		{"wrong itself", wrong + "metrics: {textfile: m.txt}\n", "", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{File: write(t, "config.yaml", tt.file), Environ: tt.environ}
+			if _, err := Load(o); err == nil {
+				t.Fatal("the configuration is not wrong")
+			}
+			if got := MetricsTextfile(o); got != tt.want {
+				t.Errorf("the file is %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

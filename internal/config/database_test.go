@@ -116,6 +116,11 @@ func TestNoErrorShowsAConnectionString(t *testing.T) {
 		"url with a NUL":     "database: {url: \"hunter2\\0\"}\n",
 		"policies":           "policies: hunter2\n",
 		"policy":             "policies: [hunter2]\n",
+		"url in doubt":       "database: {url: 'postgres://u:p@hunter2@h'}\n",
+		"url as a duration":  "batch: {target: 'postgres://u:hunter2@h'}\n",
+		"url as a level":     "log: {level: 'host=h password=hunter2'}\n",
+		"url as a table":     "policies: [{table: 'postgres://u:hunter2@h'}]\n",
+		"url as a zone":      "policies: [{table: m, time_zone: 'postgres://u:hunter2@h'}]\n",
 		"case collision":     "database: {password=Hunter2: 1, password=hunter2: 1}\n",
 		"unknown in section": "database: {password: hunter2}\n",
 	}

@@ -102,6 +102,10 @@ func (l *loader) findURL(c *Config) {
 		}
 	}
 	if url := l.environ["DATABASE_URL"]; url != "" {
+		if _, err := connection(url); err != nil {
+			l.fail("DATABASE_URL", err)
+			return
+		}
 		c.Database.URL = url
 		l.sources[path] = "environment DATABASE_URL"
 	}

@@ -36,6 +36,7 @@ func TestFileIsRefused(t *testing.T) {
 	const noValue = ": has no value (hint: write one, or remove the key)"
 	const sizes = " (hint: the units are B, kB, MB, GB and TB, e.g. 10GB)"
 	const fractions = " (hint: write a number above 0 and up to 1, e.g. 0.5)"
+	const prom = " of a file that ends in .prom (hint: write e.g. /var/lib/message-cleanup/metrics.prom)"
 	tests := []struct{ name, file, want string }{
 		{"misspelt unit", policy("retention: 2 dayz"), `policies[0].retention: "2 dayz" is not a duration` + units},
 		{"bare number", policy("retention: 30"), `policies[0].retention: 30 has no unit` + unit},
@@ -83,7 +84,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"policy key at the top", "retention: 2d\n", "retention: unknown key (hint: did you mean policies[].retention?)"},
 		{"path as a key", "batch.max_rows: 12\n", "batch.max_rows: unknown key (hint: nest it: max_rows below batch)"},
 		{"far from all", "log: {colour: true}\n", "log.colour: unknown key (hint: the keys here are format, level)"},
-		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, limits, log, pace, policies, schedule, workers)"},
+		{"key is a number", "1: 2\n", "1: unknown key (hint: the keys here are batch, database, guard, ledger, limits, log, metrics, pace, policies, schedule, workers)"},
 		{"key is a number further down", "log: {1: 2}\n", "log.1: unknown key (hint: the keys here are format, level)"},
 
 		{"scalar for a section", "batch: 12\n", "batch: a number where a section belongs (hint: its keys are max_rows, target)"},
@@ -97,6 +98,7 @@ func TestFileIsRefused(t *testing.T) {
 		{"too many rows", "batch: {max_rows: 10000001}\n", "batch.max_rows: 10000001 is out of range (hint: from 1 to 10000000)"},
 		{"number past int64", "limits: {max_rows: 9223372036854775808}\n", "limits.max_rows: 9223372036854775808 is not a whole number (hint: write digits only, e.g. 50000)"},
 		{"negative guard", "guard: {max_rows: -1}\n", "guard.max_rows: -1 is out of range (hint: 0 or more)"},
+		{"blank ledger", "ledger: {table: ' '}\n", "ledger.table: is empty (hint: write a name, or remove the key)"},
 		{"negative limit", "limits: {max_rows: -1}\n", "limits.max_rows: -1 is out of range (hint: 0 or more)"},
 		{"negative time limit", "limits: {max_duration: -1s}\n", `limits.max_duration: "-1s" is negative (hint: from 0s to 36525d)`},
 		{"short target", "batch: {target: 999us}\n", `batch.target: "999us" is too short (hint: from 1ms to 1m)`},
@@ -122,6 +124,8 @@ func TestFileIsRefused(t *testing.T) {
 		{"size past int64", "pace: {max_slot_wal: 8388608TB}\n", `pace.max_slot_wal: "8388608TB" is too large (hint: 8388607TB is the largest)`},
 		{"size true", "pace: {max_slot_wal: true}\n", "pace.max_slot_wal: true is not a size" + sizes},
 		{"size without value", "pace: {max_slot_wal: }\n", "pace.max_slot_wal" + noValue},
+		{"metrics by a relative path", "metrics: {textfile: metrics.prom}\n", `metrics.textfile: "metrics.prom" is not the whole path` + prom},
+		{"metrics by another suffix", "metrics: {textfile: /etc/passwd}\n", `metrics.textfile: "/etc/passwd" is not the whole path` + prom},
 		{"unknown level", "log: {level: INFO}\n", `log.level: "INFO" is not a known value (hint: write debug, info, warn or error)`},
 		{"level is a number", "log: {level: 4}\n", `log.level: 4 is not a known value (hint: write debug, info, warn or error)`},
 		{"unknown format", "log: {format: xml}\n", `log.format: "xml" is not a known value (hint: write auto, journal, syslog, text or json)`},

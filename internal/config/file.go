@@ -28,6 +28,10 @@ func (l *loader) readFile(named, standard string) {
 			return
 		}
 	}
+	if address.MatchString(path) {
+		l.fail(key, misplaced)
+		return
+	}
 	tree, err := decodeFile(path)
 	if all, ok := errors.AsType[Errors](err); ok {
 		l.errs = append(l.errs, all...)
@@ -119,24 +123,34 @@ func decodeFile(path string) (map[string]any, error) {
 			Hint:    "name it .yaml, .yml, .toml or .json",
 		}
 	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Error{Problem: path + " does not exist"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat() // of what is read, whatever becomes of the path
+	if err != nil {
+		return nil, err
+	}
+	if err := checkWriters(path, info, os.Geteuid()); err != nil {
+		return nil, err
+	}
 	strict := &strictDecoder{formats: viper.NewCodecRegistry(), path: path}
 	v := viper.NewWithOptions(
 		viper.KeyDelimiter("::"), // a dot belongs to table names
 		viper.WithDecoderRegistry(strict),
 	)
-	v.SetConfigFile(path) // never a search: it prefers a config.json nobody meant
-	err := v.ReadInConfig()
-
+	v.SetConfigFile(path) // only the suffix counts; never a search, which prefers a config.json nobody meant
 	var parse viper.ConfigParseError
-	switch {
-	case err == nil:
-		return strict.tree, nil
-	case errors.As(err, &parse):
+	if err := v.ReadConfig(file); errors.As(err, &parse) {
 		return nil, parse.Unwrap()
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, Error{Problem: path + " does not exist"}
+	} else if err != nil {
+		return nil, err
 	}
-	return nil, Error{Problem: err.Error()}
+	return strict.tree, nil
 }
 
 // strictDecoder lets viper's decoders do the work, refuses what they would

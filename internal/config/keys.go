@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,9 +41,11 @@ var keys = []key[Config]{
 	{"guard.max_fraction", "1", at(func(c *Config) *float64 { return &c.Guard.MaxFraction }, fraction)},
 	{"limits.max_duration", "0s", at(func(c *Config) *time.Duration { return &c.Limits.MaxDuration }, duration(0, century))},
 	{"limits.max_rows", "0", at(func(c *Config) *int64 { return &c.Limits.MaxRows }, whole[int64](0, math.MaxInt64))},
+	{"ledger.table", "", at(func(c *Config) *string { return &c.Ledger.Table }, nameOrNone)},
 	{"schedule.cron", "0 2 * * *", at(func(c *Config) *string { return &c.Schedule.Cron }, name)},
 	{"schedule.time_zone", "UTC", at(func(c *Config) *string { return &c.Schedule.TimeZone }, zone)},
 	{"schedule.jitter", "5m", at(func(c *Config) *time.Duration { return &c.Schedule.Jitter }, duration(0, century))},
+	{"metrics.textfile", "", at(func(c *Config) *string { return &c.Metrics.Textfile }, textfile)},
 	{"log.level", "info", at(func(c *Config) *slog.Level { return &c.Log.Level }, level)},
 	{"log.format", "auto", at(func(c *Config) *string { return &c.Log.Format }, chosen("auto", "journal", "syslog", "text", "json"))},
 }
@@ -83,6 +86,9 @@ func at[T, V any](field func(*T) *V, read func(raw any) (V, error)) access[T] {
 				return Error{Problem: "has no value", Hint: "write one, or remove the key"}
 			}
 			v, err := read(raw)
+			if s, ok := asText(raw); ok && err != nil && address.MatchString(s) && strings.Contains(err.Error(), strconv.Quote(s)) {
+				return misplaced // the error would show it
+			}
 			if err == nil {
 				*field(t) = v
 			}

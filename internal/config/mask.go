@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -44,50 +45,81 @@ func maskURL(s string) string {
 			return scheme + masked
 		}
 	}
-	if masked, sure := maskKeywords(s); sure {
-		return masked
+	if all, ok := keywordParameters(s); ok {
+		if masked, sure := maskParameters(all, " "); sure {
+			return masked
+		}
 	}
 	return mask
 }
 
-// maskAfterScheme masks userinfo@hosts/path?parameters. It does not use
+// address is what only a connection string has in it.
+var address = regexp.MustCompile(`(?i)postgres(ql)?://|\bpassword\s*=`)
+
+// understood tells whether every part of a connection string is what it seems to
+// be. In another, a part of a password may pass for the name of a host, a
+// database or a parameter, which errors show.
+func understood(s string) bool {
+	plain := func(all []parameter, ok bool) bool {
+		return ok && !slices.ContainsFunc(all, func(p parameter) bool { return !parameterName.MatchString(p.name) })
+	}
+	for _, scheme := range []string{"postgres://", "postgresql://"} {
+		if rest, ok := strings.CutPrefix(s, scheme); ok {
+			u, ok := cutURL(rest)
+			return ok && (!u.hasQuery || plain(queryParameters(u.query)))
+		}
+	}
+	return plain(keywordParameters(s))
+}
+
+// parameterName is how libpq's parameters and the server's settings are called.
+var parameterName = regexp.MustCompile(`^[A-Za-z_.]+$`)
+
+// cutURL cuts user:password@hosts/path?query as libpq and pgx do: what is before
+// an @ that comes before any slash is user and password. It does not use
 // url.Parse, which rejects a list of hosts.
-func maskAfterScheme(s string) (masked string, sure bool) {
-	end := strings.IndexAny(s, "/?#")
+func cutURL(s string) (u parts, ok bool) {
+	if i := strings.IndexAny(s, "@/"); i >= 0 && s[i] == '@' {
+		u.user, u.password, u.hasPassword = strings.Cut(s[:i], ":")
+		u.hasUser, s = true, s[i+1:]
+	}
+	end := strings.IndexAny(s, "/?")
 	if end < 0 {
 		end = len(s)
 	}
-	authority, rest := s[:end], s[end:]
-	path, query, hasQuery := strings.Cut(rest, "?")
-	// A password with an unescaped slash, question mark or hash spills over
-	// into what follows the hosts.
-	if strings.ContainsAny(path, ":@#") || strings.ContainsAny(query, "@#") {
+	u.hosts = s[:end]
+	u.path, u.query, u.hasQuery = strings.Cut(s[end:], "?")
+	// A password with an unescaped @ or slash spills over into what follows.
+	return u, plainHosts(u.hosts) && !strings.ContainsAny(u.path, ":@#") && !strings.Contains(strings.ToLower(u.user), "%3a")
+}
+
+type parts struct {
+	user, password, hosts, path, query string
+	hasUser, hasPassword, hasQuery     bool
+}
+
+func maskAfterScheme(s string) (masked string, sure bool) {
+	u, ok := cutURL(s)
+	if !ok {
 		return "", false
 	}
-	user, hosts, hasUser := strings.Cut(authority, "@")
-	if !hasUser {
-		user, hosts = "", authority
+	out := u.user
+	if u.hasPassword {
+		out += ":"
 	}
-	if !plainHosts(hosts) {
-		return "", false
+	if u.password != "" {
+		out += mask
 	}
-	name, password, _ := strings.Cut(user, ":")
-	if strings.Contains(strings.ToLower(name), "%3a") {
-		return "", false
-	}
-	if password != "" {
-		password = mask
-	}
-	out := name
-	if strings.Contains(user, ":") {
-		out += ":" + password
-	}
-	if hasUser {
+	if u.hasUser {
 		out += "@"
 	}
-	out += hosts + path
-	if hasQuery {
-		parameters, sure := maskParameters(query)
+	out += u.hosts + u.path
+	if u.hasQuery {
+		all, ok := queryParameters(u.query)
+		if !ok {
+			return "", false
+		}
+		parameters, sure := maskParameters(all, "&")
 		return out + "?" + parameters, sure
 	}
 	return out, true
@@ -98,8 +130,9 @@ func maskAfterScheme(s string) (masked string, sure bool) {
 func plainHosts(s string) bool {
 	for host := range strings.SplitSeq(s, ",") {
 		if strings.HasPrefix(host, "[") { // an IPv6 address
-			address, rest, ok := strings.Cut(host[1:], "]")
-			if !ok || strings.Trim(address, "0123456789abcdefABCDEF:.") != "" {
+			ip, rest, ok := strings.Cut(host[1:], "]")
+			ip, _, _ = strings.Cut(ip, "%") // the zone
+			if !ok || strings.Trim(ip, "0123456789abcdefABCDEF:.") != "" {
 				return false
 			}
 			host = rest
@@ -112,54 +145,59 @@ func plainHosts(s string) bool {
 	return true
 }
 
-func maskParameters(query string) (masked string, sure bool) {
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(rawName)
-		if err != nil {
-			return "", false
-		}
-		value, err := url.QueryUnescape(rawValue)
-		if err != nil {
-			return "", false
-		}
-		hide, known := hides(name, value)
-		if !known {
-			return "", false
-		}
-		if hide {
-			pairs[i] = rawName + "=" + mask
-		}
-	}
-	return strings.Join(pairs, "&"), true
+// parameter is one of a connection string.
+type parameter struct {
+	name, value string
+	raw         string // the name as it is written
+	written     string // all of it, as it is written
 }
 
-// maskKeywords masks keyword = value pairs, whose values may be quoted.
-func maskKeywords(s string) (masked string, sure bool) {
-	var pairs []string
+func queryParameters(query string) (all []parameter, ok bool) {
+	for written := range strings.SplitSeq(query, "&") {
+		rawName, rawValue, _ := strings.Cut(written, "=")
+		name, err := url.PathUnescape(rawName)
+		if err != nil {
+			return nil, false
+		}
+		value, err := url.PathUnescape(rawValue)
+		if err != nil {
+			return nil, false
+		}
+		all = append(all, parameter{name, value, rawName, written})
+	}
+	return all, true
+}
+
+// keywordParameters reads keyword = value pairs, whose values may be quoted.
+func keywordParameters(s string) (all []parameter, ok bool) {
 	for s = strings.Trim(s, space); s != ""; s = strings.TrimLeft(s, space) {
 		name, rest, ok := strings.Cut(s, "=")
 		if !ok {
-			return "", false
+			return nil, false
 		}
-		rest = strings.TrimLeft(rest, space)
-		value, after, ok := cutValue(rest)
+		value, after, ok := cutValue(strings.TrimLeft(rest, space))
 		if !ok {
-			return "", false
+			return nil, false
 		}
 		name = strings.Trim(name, space)
-		hide, known := hides(name, value)
+		all = append(all, parameter{name, value, name, name + "=" + value})
+		s = after
+	}
+	return all, true
+}
+
+func maskParameters(all []parameter, separator string) (masked string, sure bool) {
+	shown := make([]string, len(all))
+	for i, p := range all {
+		hide, known := hides(p.name, p.value)
 		if !known {
 			return "", false
 		}
-		if hide {
-			value = mask
+		if shown[i] = p.written; hide {
+			shown[i] = p.raw + "=" + mask
 		}
-		pairs = append(pairs, name+"="+value)
-		s = after
 	}
-	return strings.Join(pairs, " "), true
+	return strings.Join(shown, separator), true
 }
 
 // cutValue splits a value, still quoted and escaped, from what follows it. A

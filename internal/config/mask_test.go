@@ -19,14 +19,15 @@ func TestMaskURL(t *testing.T) {
 		{"name escaped", "postgres://h/db?pass%77ord=x", "postgres://h/db?pass%77ord=****"},
 		{"public parameters", "postgres://u:p@h/db?sslmode=require&passfile=/etc/pw", "postgres://u:****@h/db?sslmode=require&passfile=/etc/pw"},
 		{"several hosts", "postgres://u:p@a:1,b:2/db?target_session_attrs=read-write", "postgres://u:****@a:1,b:2/db?target_session_attrs=read-write"},
+		{"ipv6 with a zone", "postgres://u:p@[fe80::1%25eth0]:5432/db", "postgres://u:****@[fe80::1%25eth0]:5432/db"},
 		{"ipv6", "postgres://u:p@[::1]:5432/db", "postgres://u:****@[::1]:5432/db"},
 		{"socket", "postgres:///db?host=/run/postgresql", "postgres:///db?host=/run/postgresql"},
 
 		{"unescaped at", "postgres://u:p@w@h/db", mask},
 		{"unescaped slash", "postgres://u:p/w@h/db", mask},
 		{"unescaped slash, no host", "postgres://u:p/w", mask},
-		{"unescaped question mark", "postgres://u:1?w@h/db", mask},
-		{"unescaped hash", "postgres://u:1#w@h/db", mask},
+		{"unescaped question mark", "postgres://u:1?w@h/db", "postgres://u:****@h/db"},
+		{"unescaped hash", "postgres://u:1#w@h/db", "postgres://u:****@h/db"},
 		{"unescaped ampersand", "postgres://h/db?password=a&b", mask},
 		{"unknown parameter", "postgres://h/db?passwort=x", mask},
 		{"bad escape", "postgres://h/db?host=%zz", mask},
@@ -59,6 +60,29 @@ func TestMaskURL(t *testing.T) {
 	for _, tt := range tests {
 		if got := maskURL(tt.in); got != tt.want {
 			t.Errorf("%s: maskURL(%q) = %q, want %q", tt.name, tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestAnAddressInDoubtIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		"", "postgres://h/db", "postgres://u:p@h:5432/db?sslmode=require", "postgres://u:p%40w%2F@a:1,b:2/db",
+		"postgres://u:1?#:w@h/db", "postgres://u@[::1]/db", "postgresql:///db?host=/run/postgresql&TimeZone=UTC&auto_explain.log_nested_statements=on",
+		"postgres://h/db?application_name=me@here", "host=h password='a b' dbname=d", `password=a\ b`, "options='-c lock_timeout=1'",
+	} {
+		if _, err := connection(s); err != nil {
+			t.Errorf("%s is refused: %v", s, err)
+		}
+	}
+	for _, s := range []string{
+		"postgres://u:hunter@2@h/db", "postgres://u:12/hunter2@h/db", "postgres://u:p/hunter2@h", "postgres://u%3Ahunter2@h/db",
+		"postgres://h/db?password=a&hunter2=b", "postgres://h/db?password=a&hunter2", "postgres://h/db?host=%zz",
+		"mysql://u:hunter2@h/db?ssl=true", "POSTGRES://u:hunter2@h/db?sslmode=x", "host=h password=a hunter2", "host=h password=a hunter2=b",
+		"password='a host=h", "hunter2",
+	} {
+		if _, err := connection(s); err == nil || strings.Contains(err.Error(), "hunter") {
+			t.Errorf("%s: %v", s, err)
 		}
 	}
 }

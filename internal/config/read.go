@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -25,8 +26,15 @@ func connection(raw any) (string, error) {
 	if strings.ContainsRune(s, 0) {
 		return "", Error{Problem: "contains a NUL byte"}
 	}
+	if !understood(s) {
+		return "", Error{Problem: "cannot be understood without doubt",
+			Hint: "in a URL, write %40 for @, %2F for /, %3A for : and %25 for %; in keyword=value pairs, put a value with blanks in single quotes"}
+	}
 	return s, nil
 }
+
+// misplaced is a connection string where something else belongs.
+var misplaced = Error{Problem: "looks like a connection string", Hint: "that belongs into database.url"}
 
 // name reads a name that must be there.
 func name(raw any) (string, error) {
@@ -34,7 +42,18 @@ func name(raw any) (string, error) {
 	if err == nil && strings.TrimSpace(s) == "" {
 		return "", Error{Problem: "is empty", Hint: "write a name, or remove the key"}
 	}
+	if address.MatchString(s) {
+		return "", misplaced
+	}
 	return s, err
+}
+
+// nameOrNone reads a name that may be left empty, but not blank.
+func nameOrNone(raw any) (string, error) {
+	if s, err := plain(raw); err == nil && s == "" {
+		return "", nil
+	}
+	return name(raw)
 }
 
 // condition reads an SQL condition. One of blanks only would be neither a
@@ -43,6 +62,17 @@ func condition(raw any) (string, error) {
 	s, err := plain(raw)
 	if err == nil && s != "" && strings.TrimSpace(s) == "" {
 		return "", Error{Problem: "is blank", Hint: "write an SQL condition, or remove the key"}
+	}
+	return s, err
+}
+
+// textfile reads the path of a file that is to be written. It must not depend on
+// where the program is started, and the suffix is the one that collectors of such
+// files look for; it also keeps a slip of the pen from overwriting something else.
+func textfile(raw any) (string, error) {
+	s, err := plain(raw)
+	if err == nil && s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom") {
+		return "", Error{Problem: fmt.Sprintf("%q is not the whole path of a file that ends in .prom", s), Hint: "write e.g. /var/lib/message-cleanup/metrics.prom"}
 	}
 	return s, err
 }

@@ -31,6 +31,9 @@ type piece struct {
 // the statement waited for it is checked again, and survives.
 func (p *piece) condition() string {
 	doomed := p.table.expiry.doomed()
+	if p.table.placeless[p.leaf].Foreign != "" {
+		doomed = p.table.expiry.doomedElsewhere()
+	}
 	if p.byTID {
 		doomed = "(" + doomed + ") IS TRUE"
 	}
@@ -65,17 +68,27 @@ func (p *piece) parameters() []string {
 // batchStart takes the transaction's id before a row is touched, and adds to
 // settings that the commit does not wait for the disk.
 const batchStart = `
-SELECT pg_current_xact_id(), pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn(),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-       set_config('synchronous_commit', 'off', true),` + settingsList
+SELECT pg_catalog.pg_current_xact_id(), pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn(),
+       ` + clockMicros + `,
+       pg_catalog.set_config('synchronous_commit', 'off', true),` + settingsList + namesOfRole
 
 // batchEnd is the server's clock, and how far its log is, after the DELETE. What
 // lies between is what sizes follow: the way to the server and back is nobody's
 // burden.
-const batchEnd = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_wal_insert_lsn()"
+const batchEnd = "SELECT " + clockMicros + ", pg_catalog.pg_current_wal_insert_lsn()"
 
-// batchTimeout ends a batch that goes far beyond any target.
+const clockMicros = "(extract(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint"
+
+// batchTimeout ends a batch that goes far beyond any target, and the wait for the
+// answer to a COMMIT.
 const batchTimeout = time.Minute
+
+func (db *DB) batchLimit() time.Duration {
+	if db.opts.BatchTimeout > 0 {
+		return db.opts.BatchTimeout
+	}
+	return batchTimeout
+}
 
 // Delete implements cleanup.Piece.
 func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
@@ -83,12 +96,12 @@ func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
 	if SQLState(err) == lockNotAvailable {
 		return batch, cleanup.ErrLocked
 	}
-	return batch, err
+	return batch, p.table.onServer(p.leaf, err)
 }
 
 // DeleteUnlocked implements cleanup.Piece.
 func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
-	if !p.table.mayLock {
+	if _, placeless := p.table.placeless[p.leaf]; placeless || !p.table.mayLock {
 		return p.countOnly(ctx)
 	}
 	return p.run(ctx,
@@ -98,7 +111,7 @@ func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 
 // countOnly leaves the whole piece for later.
 func (p *piece) countOnly(ctx context.Context) (cleanup.Batch, error) {
-	rows, err := p.table.db.query(ctx, p.countSQL(), p.parameters()...)
+	rows, err := p.table.db.queryOfRole(ctx, "SELECT", p.countSQL(), p.parameters()...)
 	if err != nil {
 		return cleanup.Batch{}, err
 	}
@@ -119,15 +132,16 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	defer db.giveBack(s)
 	pipeline := append([]statement{
 		{sql: begin},
-		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
+		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(db.batchLimit())}},
 	}, statements...)
+	sent := time.Now()
 	results, err := exec(ctx, s.conn, append(pipeline, p.asPlanned())...)
 	if err != nil {
 		db.others.unseen()
 		if SQLState(err) == undefinedTable {
 			return p.table.lose(ctx, p.planned, classify(err))
 		}
-		return cleanup.Batch{}, classify(err)
+		return cleanup.Batch{}, p.obstacle(ctx, classify(err), sent)
 	}
 	start, end := results[1].rows[0], results[len(results)-1].rows[0]
 	if isPart, sameType := end[2] == "t", end[3] == "t"; !isPart || !sameType {
@@ -165,12 +179,15 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if err := db.fates.begin(s, began.wal, start[1]); err != nil {
 		return cleanup.Batch{}, err
 	}
-	t := &transaction{session: s, server: s.server, xid: start[0], deleted: end[1], piece: p, rows: batch.Deleted}
+	t := &transaction{
+		session: s, server: s.server, xid: start[0], deleted: end[1], piece: p,
+		rows: batch.Deleted, ledger: p.table.entry.grow(batch.Deleted, ""),
+	}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
-	if err := db.commit(ctx, t); err != nil {
-		return cleanup.Batch{}, err
+	if err := db.commit(ctx, t); err != nil { // a deferred constraint or trigger refuses here
+		return cleanup.Batch{}, p.obstacle(ctx, err, sent)
 	}
 	return batch, nil
 }
@@ -191,7 +208,8 @@ func readMoment(micros, lsn string) (m moment, err error) {
 	return m, err
 }
 
-// commit commits t and returns nil only if the server did.
+// commit puts t on record in the ledger, if there is one, and commits it, in one
+// round trip. It returns nil only if the server did both.
 func (db *DB) commit(ctx context.Context, t *transaction) error {
 	db.fates.add(t)
 	// The answer is waited for even when the run is to end at once: it is near.
@@ -199,9 +217,16 @@ func (db *DB) commit(ctx context.Context, t *transaction) error {
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	conn := t.session.conn
-	answers, err := conn.Exec(limited, commit).ReadAll()
-	if err == nil && answers[0].CommandTag.String() == "COMMIT" && db.fates.report(t) {
+	pipeline := &pgconn.Batch{}
+	for _, s := range append(t.ledger, statement{sql: commit}) {
+		s.queue(pipeline)
+	}
+	answers, err := conn.ExecBatch(limited, pipeline).ReadAll()
+	if err == nil && answers[len(answers)-1].CommandTag.String() == "COMMIT" && db.fates.report(t) {
 		return nil
+	}
+	if err != nil && len(t.ledger) > 0 && len(answers) > 0 && answers[0].Err != nil && !conn.IsClosed() {
+		err = growError(err)
 	}
 	if err == nil {
 		err = errors.New("the server rolled back instead of committing")

@@ -9,8 +9,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +37,8 @@ type Options struct {
 	Wait time.Duration
 	// LockTimeout is how long a batch waits for rows that others hold locked.
 	LockTimeout time.Duration
+	// BatchTimeout is how long one statement of a batch may take; 0 is a minute.
+	BatchTimeout time.Duration
 	// Workers is how many batches may be in work at once; 0 is 1.
 	Workers int
 
@@ -75,12 +75,9 @@ type session struct {
 
 // Open connects to the database, waiting for it as long as the options say.
 func Open(ctx context.Context, opts Options) (*DB, error) {
-	config, err := pgconn.ParseConfig(opts.URL)
+	config, err := parseAddress(opts.URL)
 	if err != nil {
-		// The parser's message may hold the password: it is dropped.
-		return nil, cleanup.Errorf(cleanup.Configuration,
-			"write postgres://user@host/database or host=... dbname=...; special characters of a password in a URL are written %40 and the like",
-			"the database's address, or one of libpq's PG* variables and files, cannot be understood")
+		return nil, err
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = opts.ConnectTimeout
@@ -88,6 +85,7 @@ func Open(ctx context.Context, opts Options) (*DB, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "message-cleanup"
 	}
+	config.RuntimeParams["client_encoding"] = "UTF8" // which names in the configuration are in
 	// A cancelled context asks the server to cancel the statement and waits for
 	// its answer, so that the fate of the transaction is known.
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
@@ -243,10 +241,7 @@ func worthWaiting(err error) bool {
 	if errors.Is(err, syscall.EMFILE) { // nobody else closes our files
 		return false
 	}
-	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
-	return !certificate && !alert && !authority
+	return !mistrusted(err)
 }
 
 // statement is one SQL statement with its parameters in PostgreSQL's text
@@ -255,6 +250,14 @@ func worthWaiting(err error) bool {
 type statement struct {
 	sql  string
 	args []string
+}
+
+func (s statement) queue(batch *pgconn.Batch) {
+	args := make([][]byte, len(s.args))
+	for i, a := range s.args {
+		args[i] = []byte(a)
+	}
+	batch.ExecParams(s.sql, args, nil, nil, nil)
 }
 
 // result is the answer to one statement: its rows as text, a NULL as "".
@@ -268,11 +271,7 @@ type result struct {
 func exec(ctx context.Context, conn *pgconn.PgConn, statements ...statement) ([]result, error) {
 	batch := &pgconn.Batch{}
 	for _, s := range statements {
-		args := make([][]byte, len(s.args))
-		for i, a := range s.args {
-			args[i] = []byte(a)
-		}
-		batch.ExecParams(s.sql, args, nil, nil, nil)
+		s.queue(batch)
 	}
 	answers, err := conn.ExecBatch(ctx, batch).ReadAll()
 	if err != nil {
@@ -306,63 +305,4 @@ func rollback(ctx context.Context, conn *pgconn.PgConn) {
 	if _, err := conn.Exec(ctx, "rollback").ReadAll(); err != nil {
 		_ = conn.Close(ctx)
 	}
-}
-
-const (
-	begin     = "begin isolation level read committed"
-	beginRead = "begin isolation level read committed read only"
-	commit    = "commit"
-)
-
-// Every transaction fixes what a role's or a server's settings could change in
-// the meaning of a value, or hide: how times and numbers are written, in which
-// zone the operator's conditions are read, and whether row-level security may
-// leave rows out without an error.
-const settings = "SELECT " + settingsList
-
-const settingsList = `
-       set_config('datestyle', 'ISO, YMD', true),
-       set_config('timezone', 'UTC', true),
-       set_config('extra_float_digits', '1', true),
-       set_config('row_security', 'off', true),
-       set_config('jit', 'off', true),
-       set_config('lock_timeout', $1, true),
-       set_config('statement_timeout', $2, true),
-       set_config('idle_in_transaction_session_timeout', '10s', true)`
-
-// readLockTimeout bounds the wait for a table lock, which a plain SELECT
-// shares with everything but schema changes.
-const readLockTimeout = 5 * time.Second
-
-// query runs one query in a read-only transaction of its own.
-func (db *DB) query(ctx context.Context, sql string, args ...string) ([][]string, error) {
-	return db.queryWith(ctx, "SELECT", sql, args...)
-}
-
-// queryWith is query after another statement in the same transaction, which
-// changes settings.
-func (db *DB) queryWith(ctx context.Context, change, sql string, args ...string) (rows [][]string, err error) {
-	db.readers.Lock()
-	defer db.readers.Unlock()
-	if db.reader.IsClosed() {
-		conn, err := db.connect(ctx)
-		if err != nil {
-			return nil, err
-		}
-		db.reader = conn
-	}
-	results, err := exec(ctx, db.reader,
-		statement{sql: beginRead},
-		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
-		statement{sql: change},
-		statement{sql: sql, args: args},
-		statement{sql: commit})
-	if err != nil {
-		return nil, classify(err)
-	}
-	return results[3].rows, nil
-}
-
-func milliseconds(d time.Duration) string {
-	return strconv.FormatInt(d.Milliseconds(), 10)
 }

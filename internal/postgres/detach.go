@@ -35,15 +35,15 @@ WHERE c.oid = $1::oid`
 
 // read returns nil if the partition is gone.
 func (p *dropPiece) read(ctx context.Context, conn *pgconn.PgConn) (*standing, error) {
-	results, err := exec(ctx, conn, statement{standingQuery, []string{p.oidText()}})
+	rows, err := readOn(ctx, conn, settings, "SELECT", standingQuery, p.oidText())
 	if err != nil {
 		return nil, classify(err)
 	}
-	if len(results[0].rows) == 0 {
+	if len(rows) == 0 {
 		p.table.drops.drop(p.oid) // by somebody else
 		return nil, nil
 	}
-	row := results[0].rows[0]
+	row := rows[0]
 	s := &standing{name: row[0], parent: row[1], pending: row[2] == "t", bound: row[3], comment: row[4], hasDefault: row[5] == "t"}
 	if s.parent == "" || s.pending {
 		p.table.drops.hide(p.oid, s.name)
@@ -104,17 +104,18 @@ func (p *dropPiece) detachConcurrently(ctx context.Context, conn *pgconn.PgConn,
 // need not be on disk before the DROP is, which waits for the disk.
 const (
 	detachSettings = `
-SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', '0', false),
-       set_config('synchronous_commit', 'off', false)`
+SELECT pg_catalog.set_config('lock_timeout', $1, false), pg_catalog.set_config('statement_timeout', '0', false),
+       pg_catalog.set_config('synchronous_commit', 'off', false)`
 	detachReset = "RESET lock_timeout; RESET statement_timeout; RESET synchronous_commit"
 )
 
-// transact executes statements that only change the catalog.
+// transact executes statements that only change the catalog. Event triggers may
+// run with them.
 func (p *dropPiece) transact(ctx context.Context, conn *pgconn.PgConn, statements ...string) error {
 	pipeline := []statement{
 		{sql: begin},
-		{settings, []string{milliseconds(p.table.db.opts.LockTimeout), milliseconds(batchTimeout)}},
-		{sql: "SELECT set_config('synchronous_commit', 'off', true)"},
+		{settingsOfRole, []string{milliseconds(p.table.db.opts.LockTimeout), milliseconds(batchTimeout)}},
+		{sql: "SELECT pg_catalog.set_config('synchronous_commit', 'off', true)"},
 	}
 	for _, sql := range statements {
 		pipeline = append(pipeline, statement{sql: sql})

@@ -78,7 +78,7 @@ func (t *Table) readDetached(ctx context.Context, policy cleanup.Policy, root st
 			finalize = fmt.Sprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE", row[5], name)
 		}
 		if undo == "" {
-			t.warnf("%s is being detached by somebody else, or was and is not at its end: its rows are not looked at; the end: %s", name, finalize)
+			t.warnf("partition-detached", "%s is being detached by somebody else, or was and is not at its end: its rows are not looked at; the end: %s", name, finalize)
 			continue
 		}
 		if finalize != "" {
@@ -86,10 +86,10 @@ func (t *Table) readDetached(ctx context.Context, policy cleanup.Policy, root st
 		}
 		switch {
 		case policy.Strategy != cleanup.Partition || policy.Where != "" || policy.Hold != "":
-			t.warnf("%s, which an earlier run detached and did not come to drop, is left: only strategy: partition without where and hold drops it; to undo: %s", name, undo)
+			t.warnf("partition-detached", "%s, which an earlier run detached and did not come to drop, is left: only strategy: partition without where and hold drops it; to undo: %s", name, undo)
 			continue
 		case !owned:
-			t.warnf("%s, which an earlier run detached and did not come to drop, is left: the role is not a member of its owner; to undo: %s", name, undo)
+			t.warnf("partition-detached", "%s, which an earlier run detached and did not come to drop, is left: the role is not a member of its owner; to undo: %s", name, undo)
 			continue
 		}
 		n, unexpired, err := t.countDetached(ctx, name)
@@ -100,7 +100,7 @@ func (t *Table) readDetached(ctx context.Context, policy cleanup.Policy, root st
 			return fmt.Errorf("count %s, which an earlier run detached: %w", name, err)
 		}
 		if unexpired {
-			t.warnf("%s, which an earlier run detached to drop it, holds rows that have not expired, and is left: was the retention raised? to undo: %s", name, undo)
+			t.warnf("partition-detached", "%s, which an earlier run detached to drop it, holds rows that have not expired, and is left: was the retention raised? to undo: %s", name, undo)
 			continue
 		}
 		t.drops.hide(uint32(oid), name)
@@ -111,13 +111,15 @@ func (t *Table) readDetached(ctx context.Context, policy cleanup.Policy, root st
 	return nil
 }
 
-func (t *Table) warnf(format string, args ...any) {
-	t.facts.Warnings = append(t.facts.Warnings, fmt.Sprintf(format, args...))
+func (t *Table) warnf(name, format string, args ...any) {
+	t.facts.Warnings = append(t.facts.Warnings, cleanup.Finding{
+		Name: name, Severity: cleanup.SeverityWarning, Text: fmt.Sprintf(format, args...),
+	})
 }
 
 // wholeSettings let a table's constraint answer, where it has one, whether it
 // holds unexpired rows.
-const wholeSettings = "SELECT set_config('constraint_exclusion', 'on', true)"
+const wholeSettings = "SELECT pg_catalog.set_config('constraint_exclusion', 'on', true)"
 
 // wholeSQL counts the rows of a table, by whatever index is the smallest, and
 // tells whether there are some that have not expired, which an index on the

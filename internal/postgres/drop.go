@@ -151,7 +151,7 @@ func (p *dropPiece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
 	return cleanup.Batch{Locked: locked}, err
 }
 
-const nameQuery = "SELECT to_regclass($1)::oid = $2::oid"
+const nameQuery = "SELECT pg_catalog.to_regclass($1)::oid = $2::oid"
 
 // drop drops the partition if all its rows are expired, and returns how many
 // they were.
@@ -196,7 +196,10 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		return 0, err
 	}
 	// A DROP waits for the disk whatever synchronous_commit says.
-	return rows, db.commit(ctx, &transaction{session: s, server: s.server, xid: start[0], deleted: dropped[1].rows[0][0], piece: p, rows: rows})
+	return rows, db.commit(ctx, &transaction{
+		session: s, server: s.server, xid: start[0], deleted: dropped[1].rows[0][0], piece: p,
+		rows: rows, ledger: p.table.entry.grow(rows, now.name),
+	})
 }
 
 // undo attaches the partition again that this run has detached, because of what

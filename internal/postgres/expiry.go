@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -17,6 +18,10 @@ type expiry struct {
 	bound  string // the cutoff, in the text form of cast; $1 of every statement
 	where  string // the operator's SQL, or ""
 	hold   string // the operator's SQL, or ""
+
+	instant   string   // makes a timestamptz of a value, for %s
+	zone      []string // the parameter $2 of instant; may be none
+	perSecond int64    // of a number's units; 0: the column is none
 }
 
 // expired is true for rows whose time is before the cutoff. NULL and infinity
@@ -30,21 +35,54 @@ func (e *expiry) unexpired() string {
 	return e.column + " >= $1::" + e.cast
 }
 
-// covered is true for the expired rows that the policy covers. The line break
-// ends a comment in the operator's SQL.
-func (e *expiry) covered() string {
-	if e.where == "" {
-		return e.expired()
-	}
-	return e.expired() + "\n  AND (" + e.where + "\n)"
-}
+// covered is true for the expired rows that the policy covers.
+func (e *expiry) covered() string { return e.within(e.expired()) }
 
 // doomed is true for the rows that are to be deleted.
-func (e *expiry) doomed() string {
+func (e *expiry) doomed() string { return e.unheld(e.covered()) }
+
+// due is true for the rows that are to be deleted when their time has come, which
+// is in a span: from $1 on and before $2.
+func (e *expiry) due() string {
+	return e.unheld(e.within(e.column + " >= $1::" + e.cast + " AND " + e.column + " < $2::" + e.cast))
+}
+
+// later is due without an end; what expires at infinity never does.
+func (e *expiry) later() string {
+	sql := e.column + " >= $1::" + e.cast
+	if e.cast != "bigint" {
+		sql += " AND " + e.column + " < 'infinity'::" + e.cast
+	}
+	return e.unheld(e.within(sql))
+}
+
+// timeless is true for the rows that the policy covers, and that never expire.
+func (e *expiry) timeless() string { return e.within(e.column + " IS NULL") }
+
+// within narrows a condition to the rows that the policy covers. The line break
+// ends a comment in the operator's SQL.
+func (e *expiry) within(condition string) string {
+	if e.where == "" {
+		return condition
+	}
+	return condition + "\n  AND (" + e.where + "\n)"
+}
+
+// unheld narrows a condition to the rows that the policy does not hold.
+func (e *expiry) unheld(condition string) string {
+	if e.hold == "" {
+		return condition
+	}
+	return condition + "\n  AND (" + e.hold + "\n) IS NOT TRUE"
+}
+
+// doomedElsewhere is doomed as postgres_fdw sends it to another server: there is no
+// IS NOT TRUE in what it sends.
+func (e *expiry) doomedElsewhere() string {
 	if e.hold == "" {
 		return e.covered()
 	}
-	return e.covered() + "\n  AND (" + e.hold + "\n) IS NOT TRUE"
+	return e.covered() + "\n  AND (NOT (" + e.hold + "\n) OR (" + e.hold + "\n) IS NULL)"
 }
 
 // held is true for covered rows that the hold condition keeps.
@@ -53,6 +91,31 @@ func (e *expiry) held() string {
 		return "false"
 	}
 	return "(" + e.hold + "\n) IS TRUE"
+}
+
+// overdue is for how many seconds before the cutoff a value lies. Of local times,
+// it is off by the hour that clocks were set in between.
+func (e *expiry) overdue(value string) string {
+	if e.perSecond > 0 {
+		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d::float8", e.cast, value, e.perSecond) // whole numbers could overflow
+	}
+	return fmt.Sprintf("extract(epoch FROM $1::%s)::float8 - extract(epoch FROM %s)::float8", e.cast, value)
+}
+
+// seconds reads what overdue computed; "" is none. More than a Duration can
+// hold, such as of -infinity, is the longest Duration.
+func seconds(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	s, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, err
+	}
+	if most := time.Duration(math.MaxInt64); s >= most.Seconds() {
+		return most, nil
+	}
+	return max(0, time.Duration(s*float64(time.Second))), nil
 }
 
 // localCutoff computes, on the server and with the server's time zones, the
@@ -80,23 +143,30 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 	switch columnType {
 	case "timestamp with time zone":
 		e.cast, e.bound = "timestamptz", cutoff.UTC().Format("2006-01-02 15:04:05.999999+00")
+		e.instant = "%s"
 	case "timestamp without time zone":
 		e.cast = "timestamp"
+		e.instant, e.zone = "%s AT TIME ZONE $2::text", []string{policy.TimeZone}
 		e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone)
 	case "date":
 		e.cast = "date"
+		e.instant, e.zone = "%s::timestamp AT TIME ZONE $2::text", []string{policy.TimeZone}
 		if e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone); err == nil {
 			e.bound, err = db.value(ctx, localDate, e.bound)
 		}
 	case "integer", "bigint":
+		e.perSecond = policy.Unit.PerSecond()
 		e.cast, e.bound = "bigint", strconv.FormatInt(wholeUnits(cutoff, policy.Unit), 10)
+		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
 	case "double precision":
+		e.perSecond = policy.Unit.PerSecond()
 		units := float64(cutoff.UnixMicro()) / float64(1_000_000/policy.Unit.PerSecond())
 		e.cast, e.bound = "float8", strconv.FormatFloat(units, 'f', -1, 64)
+		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
 	default:
 		return nil, cleanup.Errorf(cleanup.Configuration,
 			"use a timestamptz, timestamp, date, bigint, integer or double precision column",
-			"column %s is of type %s, which tells no time", column, columnType)
+			"column %s is of type %s, which tells no time", column, columnType).Named("column-type")
 	}
 	return e, err
 }

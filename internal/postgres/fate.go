@@ -44,7 +44,8 @@ type transaction struct {
 
 	piece    cleanup.Piece
 	rows     int64
-	reported bool // the runner counted it
+	ledger   []statement // puts it on record, on the way to its commit; may be none
+	reported bool        // the runner counted it
 }
 
 // incarnation is by what a server is known to be the same one, and what it says
@@ -77,11 +78,11 @@ const fateLimit = 30 * time.Second
 // when the server is not the same any more. The durable ones are there, unless
 // a standby took over and its recovery ended before them.
 func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (now incarnation, err error) {
-	results, err := exec(ctx, conn, statement{sql: incarnationQuery})
+	rows, err := readOn(ctx, conn, settings, "SELECT", incarnationQuery)
 	if err != nil {
 		return now, classify(err)
 	}
-	row := results[0].rows[0]
+	row := rows[0]
 	now = incarnation{row[0], row[1], row[2], row[3]}
 	var end uint64 // of the recovery
 	if now.replayed != "" {
@@ -170,14 +171,14 @@ func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn, now incarna
 		return rolledBack, nil
 	}
 	for deadline := time.Now().Add(fateLimit); ; {
-		results, err := exec(ctx, conn, statement{statusQuery, []string{t.xid}})
+		rows, err := readOn(ctx, conn, settings, "SELECT", statusQuery, t.xid)
 		if SQLState(err) == invalidParameter { // an xid that was not given out yet
 			return rolledBack, nil
 		}
 		if err != nil {
 			return unknown, classify(err)
 		}
-		switch status := results[0].rows[0][0]; status {
+		switch status := rows[0][0]; status {
 		case "committed":
 			if crashed && end == 0 {
 				return unknown, nil
@@ -312,7 +313,7 @@ SELECT set_config('synchronous_commit',
 // src/backend/access/transam/xact.c).
 const flushMessage = "SELECT pg_logical_emit_message(true, 'message-cleanup', 'flush')::text"
 
-var flushStatements = []statement{{sql: begin}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
+var flushStatements = []statement{{sql: begin}, {settings, []string{milliseconds(readLockTimeout), "0"}}, {sql: flushSettings}, {sql: flushMessage}, {sql: commit}}
 
 // Flush makes all batches so far durable, on a standby too where
 // synchronous_commit asks for it. No batch may be in work.
@@ -335,7 +336,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	if err != nil {
 		return classify(err)
 	}
-	position, err := parseLSN(results[2].rows[0][0])
+	position, err := parseLSN(results[len(results)-2].rows[0][0])
 	if err != nil {
 		return err
 	}

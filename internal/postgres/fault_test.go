@@ -42,7 +42,7 @@ func crashInMidRun(t *testing.T, workers int, lost *atomic.Int32) {
 		table(t, pgtest.Conn(t, url), 10_000)
 
 		s := newSetup(t, url)
-		s.policy.Strategy = strategy
+		s.policy.Strategy, s.ledger = strategy, true
 		s.runner.Workers = workers
 		events := &bytes.Buffer{}
 		s.runner.Log = slog.New(slog.NewTextHandler(events, nil))
@@ -104,7 +104,7 @@ func TestTerminatedBackendIsReplaced(t *testing.T) {
 		conn := pgtest.Conn(t, url)
 		table(t, conn, 10_000)
 		s := newSetup(t, url)
-		s.policy.Strategy = strategy
+		s.policy.Strategy, s.ledger = strategy, true
 		kills, last := 0, int64(0)
 		s.runner.Progress = func(p cleanup.Progress) {
 			if p.Batches >= last+2 && kills < 3 {
@@ -142,7 +142,7 @@ func TestConnectionLostDuringCommitIsSettled(t *testing.T) {
 			END $$;
 			CREATE CONSTRAINT TRIGGER die AFTER DELETE ON messages DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()`)
 		s := newSetup(t, url)
-		s.policy.Strategy = strategy
+		s.policy.Strategy, s.ledger = strategy, true
 		r := s.run(t)
 		want(t, r, cleanup.OutcomeComplete, 3_000)
 		if r.Retries != 1 {
@@ -244,7 +244,8 @@ func TestCancelledRunRollsTheCurrentBatchBack(t *testing.T) {
 	table(t, conn, 3_000)
 	app := pgtest.Conn(t, url)
 	s := newSetup(t, url)
-	s.policy.Strategy = cleanup.Index
+	s.policy.Strategy, s.ledger = cleanup.Index, true
+	makeLedger(t, conn, ledgerTable)
 	s.opts.LockTimeout = time.Minute
 	s.runner.Progress = func(p cleanup.Progress) {
 		if p.Batches == 1 {
@@ -270,6 +271,9 @@ func TestCancelledRunRollsTheCurrentBatchBack(t *testing.T) {
 	}
 	if left := pgtest.Int(t, conn, expiredRows); left != 2_000 {
 		t.Errorf("%d expired rows are left, want 2,000", left)
+	}
+	if s.entry.Deleted != 1_000 || s.entry.StopReason != cleanup.Interrupted {
+		t.Errorf("in the ledger: %s", s.entry.Content)
 	}
 }
 

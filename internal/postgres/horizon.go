@@ -54,13 +54,17 @@ func (t *Table) Holders(ctx context.Context) ([]cleanup.Holder, error) {
 	if first == 0 {
 		return nil, nil
 	}
-	rows, err := t.db.query(ctx, holdersQuery, strconv.FormatUint(first, 10))
+	return t.db.holders(ctx, strconv.FormatUint(first, 10))
+}
+
+func (db *DB) holders(ctx context.Context, xid string) ([]cleanup.Holder, error) {
+	rows, err := db.query(ctx, holdersQuery, xid)
 	if err != nil {
 		return nil, fmt.Errorf("ask the server for its oldest transactions: %w", err)
 	}
 	var holders []cleanup.Holder
 	for _, row := range rows {
-		h := t.holder(row[0], row[1], row[2], row[3], row[4])
+		h := db.holder(row[0], row[1], row[2], row[3], row[4])
 		if row[5] != "" && row[0] != "walsender" { // it has no transaction, and its feedback no time
 			micros, err := strconv.ParseInt(row[5], 10, 64)
 			if err != nil {
@@ -74,7 +78,7 @@ func (t *Table) Holders(ctx context.Context) ([]cleanup.Holder, error) {
 }
 
 // holder says in words who it is, and what can be done.
-func (t *Table) holder(kind, id, owner, application, state string) cleanup.Holder {
+func (db *DB) holder(kind, id, owner, application, state string) cleanup.Holder {
 	who := fmt.Sprintf("(user %s, application %q", owner, application)
 	end := fmt.Sprintf("SELECT pg_terminate_backend(%s)", id)
 	switch {
@@ -83,20 +87,22 @@ func (t *Table) holder(kind, id, owner, application, state string) cleanup.Holde
 			Hint: "look for a long query on that standby, whose hot_standby_feedback is on"}
 	case kind == "prepared":
 		return cleanup.Holder{Name: "prepared transaction " + id + " (user " + owner + ")", Stays: true,
-			Hint: "end it: COMMIT PREPARED " + id + ", or ROLLBACK PREPARED " + id}
+			Hint: "end it: COMMIT PREPARED " + id + ", or ROLLBACK PREPARED " + id, End: "ROLLBACK PREPARED " + id}
 	case kind == "slot" && state == "active":
 		return cleanup.Holder{Name: "the standby of replication slot " + id,
 			Hint: "look for a long query on that standby, whose hot_standby_feedback is on"}
 	case kind == "slot":
+		drop := "SELECT pg_drop_replication_slot('" + id + "')"
 		return cleanup.Holder{Name: "replication slot " + id + ", which nobody uses", Stays: true,
-			Hint: "let its standby come back, or drop it: SELECT pg_drop_replication_slot('" + id + "')"}
+			Hint: "let its standby come back, or drop it: " + drop, End: drop}
 	case state == "":
-		role := pgx.Identifier{t.db.config.User}.Sanitize()
-		return cleanup.Holder{Name: "server process " + id + " " + who + ")",
+		role := pgx.Identifier{db.config.User}.Sanitize()
+		return cleanup.Holder{Name: "server process " + id + " " + who + ")", End: end,
 			Hint: "to see since when and what it does: GRANT pg_read_all_stats TO " + role + "; to end it: " + end}
 	case state == "active":
-		return cleanup.Holder{Name: "server process " + id + " " + who + ", in a statement)", Hint: "wait for its end, or end it: " + end}
+		return cleanup.Holder{Name: "server process " + id + " " + who + ", in a statement)", End: end,
+			Hint: "wait for its end, or end it: " + end}
 	}
-	return cleanup.Holder{Name: "server process " + id + " " + who + ", " + state + ")",
+	return cleanup.Holder{Name: "server process " + id + " " + who + ", " + state + ")", End: end,
 		Hint: "end it: " + end + ", and look why it leaves a transaction open"}
 }

@@ -29,7 +29,7 @@ const (
 	// The server must not end the connection for being idle; the setting came
 	// with PostgreSQL 14 and is skipped before.
 	lockIdleSettings = `
-SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`
+SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'`
 	lockSession = "SELECT pg_try_advisory_lock($1::bigint)"
 
 	lockTransactionSettings = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
@@ -67,20 +67,22 @@ func (db *DB) Lock(ctx context.Context, policy, table string, pooled bool) error
 
 func (l *lock) take(ctx context.Context) error {
 	key := strconv.FormatInt(l.key, 10)
-	statements := []statement{{sql: lockIdleSettings}, {lockSession, []string{key}}}
+	statements := []statement{{sql: begin}, {settings, []string{milliseconds(readLockTimeout), "0"}}}
 	if l.pooled {
-		statements = []statement{{sql: begin}, {sql: lockTransactionSettings}, {lockTransaction, []string{key}}}
+		statements = append(statements, statement{sql: lockTransactionSettings}, statement{lockTransaction, []string{key}})
+	} else {
+		statements = append(statements, statement{sql: lockIdleSettings}, statement{lockSession, []string{key}}, statement{sql: commit})
 	}
 	results, err := exec(ctx, l.conn, statements...)
 	if err != nil {
 		return fmt.Errorf("take the lock: %w", classify(err))
 	}
-	if results[len(results)-1].rows[0][0] == "t" {
+	if results[3].rows[0][0] == "t" {
 		return nil
 	}
 	holder := "another session"
-	if results, err = exec(ctx, l.conn, statement{lockHolder, []string{key}}); err == nil && len(results[0].rows) > 0 {
-		row := results[0].rows[0]
+	if rows, err := readOn(ctx, l.conn, settings, "SELECT", lockHolder, key); err == nil && len(rows) > 0 {
+		row := rows[0]
 		holder = fmt.Sprintf("server process %s (%s, from %s, connected since %s)", row[0], row[1], row[2], row[3])
 	}
 	return cleanup.Errorf(cleanup.Incomplete, "wait for that run to end",

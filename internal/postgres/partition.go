@@ -216,7 +216,7 @@ func (t *Table) readObstacles(ctx context.Context, policy cleanup.Policy, found 
 		t.facts.Expired = append(t.facts.Expired, expired)
 	}
 	if owner != "" && drops {
-		t.warnf("expired partitions are emptied row by row, for only an owner may drop them: GRANT %s TO %s",
+		t.warnf("privileges", "expired partitions are emptied row by row, for only an owner may drop them: GRANT %s TO %s",
 			owner, pgx.Identifier{t.db.config.User}.Sanitize())
 	}
 	return nil

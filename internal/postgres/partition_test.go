@@ -191,15 +191,15 @@ var obstacles = []struct {
 	{"hold", ``, func(p *cleanup.Policy) { p.Hold = "id < 0" }, "the policy has a hold condition"},
 	{"foreign key to the table", `ALTER TABLE messages ADD PRIMARY KEY (id, expires_at);
 		CREATE TABLE replies (id int, at timestamptz, FOREIGN KEY (id, at) REFERENCES messages ON DELETE CASCADE)`, nil,
-		"foreign key replies_id_at_fkey of replies refers to it"},
+		"foreign key replies_id_at_fkey of public.replies refers to it"},
 	{"foreign key to the partition", `ALTER TABLE old ADD PRIMARY KEY (id);
-		CREATE TABLE replies (id int REFERENCES old)`, nil, "foreign key replies_id_fkey of replies refers to it"},
-	{"view", `CREATE VIEW old_ones AS SELECT * FROM old`, nil, "rule _RETURN on view old_ones depends on it"},
-	{"another table has a column of its type", `CREATE TABLE copies (copy old)`, nil, "column copy of table copies depends on it"},
+		CREATE TABLE replies (id int REFERENCES old)`, nil, "foreign key replies_id_fkey of public.replies refers to it"},
+	{"view", `CREATE VIEW old_ones AS SELECT * FROM old`, nil, "rule _RETURN on view public.old_ones depends on it"},
+	{"another table has a column of its type", `CREATE TABLE copies (copy old)`, nil, "column copy of table public.copies depends on it"},
 	{"trigger", `CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
 		CREATE TRIGGER archive BEFORE DELETE ON messages FOR EACH ROW EXECUTE FUNCTION keep()`, nil,
-		"trigger archive of old would not be fired"},
-	{"rule", `CREATE RULE archive AS ON DELETE TO old DO ALSO NOTHING`, nil, "rule archive of old would not be followed"},
+		"trigger archive of public.old would not be fired"},
+	{"rule", `CREATE RULE archive AS ON DELETE TO old DO ALSO NOTHING`, nil, "rule archive of public.old would not be followed"},
 	{"publication", `CREATE PUBLICATION changes FOR TABLE messages; ALTER TABLE old REPLICA IDENTITY FULL`, nil, "publication changes would not tell its subscribers"},
 }
 

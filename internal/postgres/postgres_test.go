@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -26,6 +28,8 @@ type setup struct {
 	now    func() time.Time
 	skew   time.Duration         // the limit
 	locked bool                  // take the run's lock, as the command does
+	ledger bool                  // keep one; a run that is in it fails the test if its sums differ
+	entry  cleanup.LedgerRow     // of the last run, closed
 	begin  func(*postgres.Table) // called before the run begins to delete; may be nil
 	end    func(*postgres.Table) // called behind it; may be nil
 }
@@ -53,9 +57,17 @@ func newSetup(t *testing.T, url string) *setup {
 // run does one run and returns its result; the error of any step is in it.
 func (s *setup) run(t *testing.T) cleanup.PolicyResult {
 	t.Helper()
+	if s.ledger {
+		makeLedger(t, pgtest.Conn(t, s.url), ledgerTable)
+	}
 	result, err := s.try(t.Context())
 	if err != nil {
 		result.Err = err
+	}
+	if s.ledger && (s.entry.Deleted != result.Deleted || !slices.Equal(slices.Sorted(slices.Values(s.entry.Dropped)), slices.Sorted(slices.Values(result.Dropped))) ||
+		s.entry.Outcome != result.Outcome() || s.entry.Hash == "") {
+		t.Errorf("the run deleted %d rows, dropped %q, and is %s, in the ledger it is: %s",
+			result.Deleted, result.Dropped, result.Outcome(), s.entry.Content)
 	}
 	return result
 }
@@ -94,11 +106,40 @@ func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error
 	if s.begin != nil {
 		s.begin(table)
 	}
+	entry, err := s.open(ctx, db, plan)
+	if err != nil {
+		return result, err
+	}
+	table.Record(entry)
 	result = s.runner.Run(ctx, plan, table)
+	if entry != nil {
+		if s.entry, err = entry.Close(context.WithoutCancel(ctx), result); err != nil {
+			return result, errors.Join(result.Err, err)
+		}
+	}
 	if s.end != nil {
 		s.end(table)
 	}
 	return result, result.Err
+}
+
+// open opens the run's row in the ledger, if one is kept.
+func (s *setup) open(ctx context.Context, db *postgres.DB, plan cleanup.Plan) (*postgres.Entry, error) {
+	if !s.ledger {
+		return nil, nil
+	}
+	ledger := db.Ledger(ledgerTable)
+	if err := ledger.Check(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := ledger.CloseUnfinished(ctx, plan.Policy, plan.Table); err != nil {
+		return nil, err
+	}
+	return ledger.Begin(ctx, cleanup.LedgerRow{
+		RunID: cleanup.NewRunID(time.Now()), Policy: s.policy.Name, Table: plan.Table,
+		Definition: s.policy.String(), DefinitionHash: s.policy.Hash(), Cutoff: &plan.Cutoff,
+		Host: "host.example", Version: "1.2.3",
+	})
 }
 
 // want checks the parts of a result that every test cares for.
@@ -168,6 +209,8 @@ func needsTIDRange(t *testing.T) {
 	}
 }
 
-func canTIDRange(t *testing.T) bool {
-	return pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int") >= 140000
+func canTIDRange(t *testing.T) bool { return serverVersion(t) >= 140000 }
+
+func serverVersion(t *testing.T) int64 {
+	return pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int")
 }

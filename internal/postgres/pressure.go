@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"message-cleanup/internal/cleanup"
 )
 
@@ -56,8 +54,8 @@ func (db *DB) pressure(ctx context.Context, now func() time.Time) (p cleanup.Pre
 	for _, row := range rows {
 		kind, name, address := row[0], row[1], row[2]
 		if kind == "hidden" {
-			role := pgx.Identifier{db.config.User}.Sanitize()
-			p.Hidden = fmt.Sprintf("role %s may not see how far behind the standbys are, so the run does not wait for them: GRANT pg_read_all_stats TO %s", role, role)
+			role := db.quotedUser()
+			p.Hidden = fmt.Sprintf("role %s may not see how far behind the standbys are, so the run does not wait for them: %s", role, seeStandbys(role))
 			continue
 		}
 		position, err := strconv.ParseInt(row[3], 10, 64)

@@ -63,6 +63,7 @@ func newSchedule(t *testing.T, seed uint64, url string, conn, app *pgx.Conn) *sc
 		locked: map[int64]bool{}, extended: map[int64]bool{},
 	}
 	s.setup.policy.Table = s.table
+	s.setup.ledger = seed%2 == 0
 	s.setup.policy.Strategy = pick(random, cleanup.Auto, cleanup.Index, cleanup.Heap)
 	s.setup.opts.LockTimeout = 10 * time.Millisecond
 	s.setup.runner.BatchMaxRows = 1 + random.IntN(400)

@@ -31,8 +31,12 @@ SELECT current_setting('server_version_num'),
        current_setting('random_page_cost')::float8 / greatest(current_setting('seq_page_cost')::float8, 0.01),
        pg_size_bytes(current_setting('wal_buffers'))`
 
-// Server asks the server for its facts. now is the host's clock.
+// Server asks the server for its facts, and refuses one of which that makes no
+// sense. now is the host's clock.
 func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) {
+	if err := db.checkEngine(ctx); err != nil {
+		return Server{}, err
+	}
 	before := now()
 	rows, err := db.query(ctx, serverQuery)
 	after := now()
@@ -71,25 +75,31 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 	}, nil
 }
 
-// minVersion is the oldest server whose functions all statements here exist
-// in: pg_current_xact_id and pg_xact_status(xid8) came with PostgreSQL 13.
-const minVersion = 130000
-
 // Check refuses a server on which a run must not begin.
 func (s Server) Check(maxSkew time.Duration) error {
 	switch {
-	case s.Version < minVersion:
-		return cleanup.Errorf(cleanup.Configuration, "upgrade the server", "PostgreSQL %d is too old: 13 or later is needed", s.Version/10000)
 	case s.Standby:
 		return cleanup.Errorf(cleanup.NeedsPerson, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it",
-			"the server is a standby, nothing can be deleted there")
+			"the server is a standby, nothing can be deleted there").Named("standby")
 	case s.ReadOnly:
 		return cleanup.Errorf(cleanup.NeedsPerson, "somebody set default_transaction_read_only for the server, the database or the role: ask why before you unset it",
-			"the database is read-only: nothing was deleted")
+			"the database is read-only, nothing can be deleted there").Named("read-only")
 	case s.Skew.Abs() > maxSkew:
 		return cleanup.Errorf(cleanup.NeedsPerson, "set the wrong clock right; guard.max_clock_skew is the limit",
-			"the server's clock is %s and differs by %s from this host's, more than %s: nothing was deleted",
-			s.Clock.Format(time.RFC3339), s.Skew.Abs().Round(time.Second), maxSkew)
+			"the server's clock is %s and differs by %s from this host's, more than %s: a run deletes nothing",
+			s.Clock.Format(time.RFC3339), s.Skew.Abs().Round(time.Second), maxSkew).Named("clock-skew")
 	}
 	return nil
+}
+
+// Warnings tells what a run does differently on this server.
+func (s Server) Warnings() []cleanup.Finding {
+	if !s.Pooled {
+		return nil
+	}
+	return []cleanup.Finding{{
+		Name: "pooler", Severity: cleanup.SeverityWarning,
+		Text: "a connection pooler stands in between: the lock against a second run is held by an open transaction",
+		Hint: "let message-cleanup connect to the server directly",
+	}}
 }

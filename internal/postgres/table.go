@@ -18,19 +18,26 @@ type Table struct {
 	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
+	keys   map[uint32]string // SQL for a text that names a row of a leaf: its primary key, or the ctid
 	expiry *expiry
 	drops  *drops
 
 	tidRange bool // the server scans ranges of ctid
 	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
 	facts    cleanup.Table
-	denied   []string                  // leaves that the role may not delete from
-	cut      map[cleanup.Strategy]bool // how leaves were cut so far
+	denied   []string // leaves that the role may not delete from
+
+	// Leaves by their quoted name of which a row's ctid says nothing here: foreign
+	// tables, and those of another access method than heap.
+	placeless map[string]cleanup.Leaf
+	advised   map[string]bool           // foreign servers that were warned of
+	cut       map[cleanup.Strategy]bool // how leaves were cut so far
 
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between
 	touched touched
 	lost    lost
+	entry   *Entry // where its batches are put on record; nil: nowhere
 }
 
 // Facts returns what the plan is made of.
@@ -45,6 +52,9 @@ func (t *Table) CheckPrivileges() error {
 		fmt.Sprintf("GRANT SELECT, DELETE, UPDATE (%s) ON %s TO %s", t.expiry.column, strings.Join(t.denied, ", "), pgx.Identifier{t.db.config.User}.Sanitize()),
 		"permission denied: role %q may not delete from %s", t.db.config.User, t.denied[0])
 }
+
+// Record has every batch of the table put on record in an entry of the ledger.
+func (t *Table) Record(e *Entry) { t.entry = e }
 
 // Cut implements cleanup.Database.
 func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
@@ -81,8 +91,8 @@ func (t *Table) Unconfirmed() (rows, doubtful int64) { return t.db.Unconfirmed()
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
 const byScan = `
-       set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true),
-       set_config('enable_bitmapscan', 'off', true)`
+       pg_catalog.set_config('enable_indexscan', 'off', true), pg_catalog.set_config('enable_indexonlyscan', 'off', true),
+       pg_catalog.set_config('enable_bitmapscan', 'off', true)`
 
 // Count implements cleanup.Database. It counts over the whole table, not over
 // the leaves that the plan chose, so that it also proves that choice.
@@ -94,28 +104,33 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 	if t.cut[cleanup.Heap] && !t.cut[cleanup.Index] {
 		changes = append(changes, byScan)
 	}
-	rows, err := t.db.queryWith(ctx, "SELECT "+strings.Join(changes, ", "),
-		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n"+
+	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
+		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
+			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
 			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	if rows[0][2] != t.facts.ColumnType {
+	if rows[0][3] != t.facts.ColumnType {
 		return cleanup.Counts{}, t.typeChanged()
 	}
 	numbers, err := integers(rows[0][:2])
 	if err != nil {
 		return cleanup.Counts{}, err
 	}
-	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1]}, nil
+	overdue, err := seconds(rows[0][2])
+	if err != nil {
+		return cleanup.Counts{}, fmt.Errorf("age of the oldest expired row: %w", err)
+	}
+	return cleanup.Counts{Backlog: numbers[0], Held: numbers[1], Overdue: overdue}, nil
 }
 
 // CheckGuards refuses to begin when more rows would go than the guards allow:
 // at most maxRows (0: any number), at most the share maxFraction of the table.
 func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction float64) error {
 	if maxRows > 0 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FROM (SELECT FROM "+t.from()+" WHERE "+t.expiry.doomed()+
+		rows, err := t.db.queryOfRole(ctx, "SELECT", "SELECT count(*) FROM (SELECT FROM "+t.from()+" WHERE "+t.expiry.doomed()+
 			"\nLIMIT $2::bigint) AS bounded", t.expiry.bound, strconv.FormatInt(maxRows+1, 10))
 		if err != nil {
 			return err
@@ -124,11 +139,11 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 			return err
 		} else if n > maxRows {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_rows",
-				"guard.max_rows: more than %s rows of %s are expired, nothing was deleted", cleanup.FormatCount(maxRows), t.facts.Name)
+				"guard.max_rows: more than %s rows of %s are expired, so a run deletes nothing", cleanup.FormatCount(maxRows), t.facts.Name).Named("guard-max-rows")
 		}
 	}
 	if maxFraction < 1 {
-		rows, err := t.db.query(ctx, "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.from(), t.expiry.bound)
+		rows, err := t.db.queryOfRole(ctx, "SELECT", "SELECT count(*) FILTER (WHERE "+t.expiry.doomed()+"), count(*) FROM "+t.from(), t.expiry.bound)
 		if err != nil {
 			return err
 		}
@@ -138,8 +153,8 @@ func (t *Table) CheckGuards(ctx context.Context, maxRows int64, maxFraction floa
 		}
 		if expired, all := numbers[0], numbers[1]; float64(expired) > maxFraction*float64(all) {
 			return cleanup.Errorf(cleanup.NeedsPerson, "see what would go with --dry-run, then raise guard.max_fraction",
-				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, nothing was deleted",
-				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction)
+				"guard.max_fraction: %s of %s rows of %s are expired, more than a share of %g, so a run deletes nothing",
+				cleanup.FormatCount(expired), cleanup.FormatCount(all), t.facts.Name, maxFraction).Named("guard-max-fraction")
 		}
 	}
 	return nil

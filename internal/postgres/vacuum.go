@@ -58,7 +58,7 @@ func (t *Table) Touched() (leaves []cleanup.Leaf) {
 	t.touched.mu.Lock()
 	defer t.touched.mu.Unlock()
 	for _, leaf := range t.facts.Leaves {
-		if t.touched.leaves[t.quoted[leaf.OID]] {
+		if leaf.Foreign == "" && t.touched.leaves[t.quoted[leaf.OID]] {
 			leaves = append(leaves, leaf)
 		}
 	}
@@ -91,7 +91,11 @@ func (t *Table) Vacuum(ctx context.Context, leaf cleanup.Leaf) error {
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if _, err := conn.Exec(ctx, vacuumSettings).ReadAll(); err != nil {
+	if _, err := exec(ctx, conn,
+		statement{sql: begin},
+		statement{settings, []string{milliseconds(readLockTimeout), "0"}},
+		statement{sql: vacuumSettings},
+		statement{sql: commit}); err != nil {
 		return err
 	}
 	if _, err := conn.Exec(ctx, "VACUUM (SKIP_LOCKED, TRUNCATE false) "+t.quoted[leaf.OID]).ReadAll(); err != nil {
