@@ -21,6 +21,10 @@ func (db *DB) CheckLedger(ctx context.Context, table string) []cleanup.Finding {
 			return []cleanup.Finding{finding, cleanup.FindingOf("", err)}
 		}
 		finding.SQL, finding.Hint = sql, ""
+		if finding.Name == "ledger-missing" { // its SQL fills a screen
+			finding.Command = "message-cleanup setup --apply --role " + db.quotedUser()
+			finding.Hint = "as a superuser of the database; without --apply it prints the SQL"
+		}
 	}
 	return []cleanup.Finding{finding}
 }
