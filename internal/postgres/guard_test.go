@@ -56,7 +56,7 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 			CREATE TRIGGER no BEFORE DELETE ON messages FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION no()`, nil,
 			cleanup.NeedsPerson, "not this one", "trigger"},
 		{"strategy index without an index", `DROP INDEX messages_expires_at_idx`, func(s *setup) { s.policy.Strategy = cleanup.Index },
-			cleanup.Configuration, "no valid btree index", "strategy: auto"},
+			cleanup.Configuration, "no valid btree index", "create the index"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
