@@ -198,7 +198,7 @@ func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, polic
 	if err != nil {
 		t.Error(err)
 	}
-	findings = append(findings, db.CheckTable(t.Context(), policy, server)...)
+	findings = append(findings, db.CheckTable(t.Context(), policy, true, server)...)
 	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
 	if err := table.CheckConditions(t.Context()); err != nil {
 		t.Error(err)
