@@ -32,7 +32,7 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 		{"a view", `ALTER TABLE messages RENAME TO t; CREATE VIEW messages AS SELECT * FROM t`, nil,
 			cleanup.Configuration, "public.messages is not a table", "table below"},
 		{"no privilege to read", `REVOKE SELECT ON messages FROM %role%`, nil,
-			cleanup.Permission, "permission denied for table messages", "SELECT, DELETE"},
+			cleanup.Permission, "permission denied for table messages", "message-cleanup check"},
 		{"no privilege to delete", `REVOKE DELETE ON messages FROM %role%`, nil,
 			cleanup.Permission, "may not delete from public.messages", `GRANT SELECT, DELETE, UPDATE ("expires_at") ON public.messages TO`},
 		{"a where that does not parse", ``, func(s *setup) { s.policy.Where = "id = " },
