@@ -70,7 +70,7 @@ install: build ## install binary, units, user and configuration (PREFIX=/usr/loc
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/message-cleanup|$(PREFIX)/bin/message-cleanup|' systemd/message-cleanup.service \
 		> $(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service
-	install -m 0644 systemd/message-cleanup.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 0644 systemd/message-cleanup.timer systemd/system-messagecleanup.slice $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	cd $(DESTDIR)$(PREFIX)/lib/systemd/system && for kind in service timer; do \
 		sed -f $(CURDIR)/systemd/instance.sed message-cleanup.$$kind > message-cleanup@.$$kind; done
 	install -D -m 0644 systemd/message-cleanup.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog
@@ -84,6 +84,7 @@ uninstall: ## remove what install installed, but keep the configuration
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.timer \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.timer \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/system-messagecleanup.slice \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
 

@@ -101,6 +101,7 @@ func (c *checkup) database(ctx context.Context) {
 	c.db, err = postgres.Open(ctx, postgres.Options{
 		URL:            c.cfg.Database.URL,
 		ConnectTimeout: c.cfg.Database.ConnectTimeout,
+		LockTimeout:    c.cfg.Batch.Target,
 		Log:            slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
