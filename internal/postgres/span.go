@@ -25,7 +25,7 @@ func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *ti
 	}
 	e := t.expiry
 	micros := func(value string) string {
-		return "(extract(epoch FROM CASE WHEN isfinite(" + value + ") THEN " + value + " END) * 1000000)::bigint"
+		return "(extract(epoch FROM CASE WHEN pg_catalog.isfinite(" + value + ") THEN " + value + " END) OPERATOR(pg_catalog.*) 1000000)::bigint"
 	}
 	args := append([]string{e.bound}, e.zone...)
 	rows, err := t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true), "+byIndex,
