@@ -87,10 +87,12 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 	conn := pgtest.Conn(t, url)
 	pgtest.Exec(t, conn, traps)
 	role, asRole := pgtest.Role(t, conn, url)
+	makeLedger(t, conn, ledgerTable)
+	grantLedger(t, conn, role)
 
 	run := func(t *testing.T, change func(*setup)) cleanup.PolicyResult {
 		s := newSetup(t, asRole)
-		s.runner.Workers = 2
+		s.runner.Workers, s.ledger = 2, true
 		s.runner.Pressure = cleanup.PressureLimits{ReplicaLag: time.Second, SlotWAL: 1, Pause: time.Second}
 		s.policy.Vacuum = cleanup.VacuumAfter
 		change(s)
