@@ -90,11 +90,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 	pgtest.Exec(t, conn, strings.Replace(traps, "%called%", strings.Join(calledFunctions(t), ","), 1))
 	role, asRole := pgtest.Role(t, conn, url)
 	makeLedger(t, conn, ledgerTable)
-	grants, err := postgres.LedgerGrants(ledgerTable, role)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pgtest.Exec(t, conn, strings.Join(grants, ";"))
+	grantLedger(t, conn, role)
 
 	run := func(t *testing.T, change func(*setup)) cleanup.PolicyResult {
 		s := newSetup(t, asRole)
