@@ -53,10 +53,10 @@ var arrowRules = []struct {
 		example: arrow{"cmd/message-cleanup", "github.com/spf13/viper"},
 	},
 	{
-		rule:   "only internal/postgres, pgtest and bench import pgx",
+		rule:   "only internal/postgres, pgtest, bench and soak import pgx",
 		reason: "what is sent to the server is read in one place; the others talk to a test's or a benchmark's own database",
 		forbidden: func(a arrow) bool {
-			allowed := within(a.from, "internal/postgres") || within(a.from, "internal/pgtest") || within(a.from, "internal/bench")
+			allowed := within(a.from, "internal/postgres") || within(a.from, "internal/pgtest") || within(a.from, "internal/bench") || within(a.from, "internal/soak")
 			return !allowed && within(a.to, "github.com/jackc")
 		},
 		example: arrow{"cmd/message-cleanup", "github.com/jackc/pgx/v5/pgconn"},
@@ -78,11 +78,11 @@ var arrowRules = []struct {
 		example: arrow{"internal/cleanup", "github.com/prometheus/client_golang/prometheus"},
 	},
 	{
-		rule:   "only tests, internal/pgtest and internal/bench import pgtest or bench",
+		rule:   "only tests, internal/pgtest, bench and soak import pgtest, bench or soak",
 		reason: "they start servers and fill tables: nothing of that belongs into the binary that runs beside production data",
 		forbidden: func(a arrow) bool {
-			allowed := within(a.from, "internal/pgtest") || within(a.from, "internal/bench")
-			return !allowed && (within(a.to, "internal/pgtest") || within(a.to, "internal/bench"))
+			allowed := within(a.from, "internal/pgtest") || within(a.from, "internal/bench") || within(a.from, "internal/soak")
+			return !allowed && (within(a.to, "internal/pgtest") || within(a.to, "internal/bench") || within(a.to, "internal/soak"))
 		},
 		example: arrow{"internal/postgres", "internal/pgtest"},
 	},

@@ -82,8 +82,12 @@ func soak(ctx context.Context, binary string, length time.Duration, progress io.
 		f.report.extended = u.extended.Load()
 	}()
 	told := began
-	for time.Since(began) < length && ctx.Err() == nil {
-		if err := f.round(ctx, true); err != nil {
+	for time.Since(began) < length {
+		err := f.round(ctx, true)
+		if ctx.Err() != nil { // told to end: that run is nobody's measure
+			return f.report, nil
+		}
+		if err != nil {
 			return f.report, err
 		}
 		if time.Since(told) >= time.Minute {
@@ -94,7 +98,7 @@ func soak(ctx context.Context, binary string, length time.Duration, progress io.
 	}
 	endUse()
 	quiet()
-	return f.report, f.round(context.WithoutCancel(ctx), false)
+	return f.report, f.round(ctx, false)
 }
 
 // connected does something on a connection of its own, directly at the server.
