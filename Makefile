@@ -66,6 +66,10 @@ bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENC
 		echo 'Going on without pg_partman.'
 	go run ./internal/bench
 
+soak: build ## let faults of all kinds happen to runs on a table in use, for SOAK=30m, and check every run
+	@.ci/need initdb:postgresql
+	go run ./internal/soak bin/message-cleanup
+
 packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
 	packaging/build dist
 
@@ -103,4 +107,4 @@ uninstall: ## remove what install installed, but keep the configuration
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench packages lint-packages repo install uninstall clean
+.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench soak packages lint-packages repo install uninstall clean
