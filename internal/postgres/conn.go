@@ -37,6 +37,8 @@ type Options struct {
 	Wait time.Duration
 	// LockTimeout is how long a batch waits for rows that others hold locked.
 	LockTimeout time.Duration
+	// BatchTimeout is how long one statement of a batch may take; 0 is a minute.
+	BatchTimeout time.Duration
 	// Workers is how many batches may be in work at once; 0 is 1.
 	Workers int
 

@@ -18,6 +18,7 @@ type Table struct {
 	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
+	keys   map[uint32]string // SQL for a text that names a row of a leaf: its primary key, or the ctid
 	expiry *expiry
 	drops  *drops
 
