@@ -132,7 +132,7 @@ var defects = []defect{
 	{name: "partitions of somebody else", base: ranged, yaml: "policies: [{table: messages, strategy: partition}]",
 		plant: "REVOKE %role%_owner FROM %role%; GRANT SELECT, DELETE, UPDATE (expires_at) ON messages, m1, m2 TO %role%", want: "privileges warning"},
 	{name: "a vacuum that is not allowed", base: "ALTER TABLE messages OWNER TO %role%_owner", yaml: "policies: [{table: messages, vacuum: after}]",
-		plant: "REVOKE %role%_owner FROM %role%; GRANT SELECT, DELETE, UPDATE (expires_at) ON messages TO %role%", want: "privileges warning"},
+		plant: "REVOKE %role%_owner FROM %role%; REVOKE ALL ON messages FROM %role%; GRANT SELECT, DELETE, UPDATE (expires_at) ON messages TO %role%", want: "privileges warning"},
 
 	{name: "no table", plant: "ALTER TABLE messages RENAME TO news", want: "table-missing error", mend: "ALTER TABLE news RENAME TO messages"},
 	{name: "a view", plant: "ALTER TABLE messages RENAME TO t; CREATE VIEW messages AS SELECT * FROM t", want: "not-a-table error",
@@ -224,6 +224,7 @@ const (
 
 func TestCheckFindsEachDefectAloneAndItsSQLMendsIt(t *testing.T) {
 	t.Parallel()
+	needsTIDRange(t) // else whatever is wrong with the index is two findings
 	// What needs the same table shares a database: it is clean in between.
 	groups := make(map[string][]defect)
 	for _, d := range defects {
@@ -404,6 +405,9 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if c.name == "heap" {
+				needsTIDRange(t)
+			}
 			admin := pgtest.Conn(t, cluster.URL("postgres"))
 			name := strings.NewReplacer(" ", "_", "-", "_").Replace(c.name)
 			pgtest.Exec(t, admin, "CREATE DATABASE "+name+" TEMPLATE template0")
@@ -432,8 +436,8 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 				t.Error("it is more than a role that logs in")
 			}
 			if n := pgtest.Int(t, o.conn, `SELECT count(*) FROM pg_class c, aclexplode(c.relacl) a
-				WHERE a.grantee = `+role+` AND c.relname <> 'runs' AND (a.is_grantable OR a.privilege_type NOT IN ('SELECT', 'DELETE') OR c.relkind = 'p' AND a.privilege_type <> 'SELECT')`); n > 0 {
-				t.Error("it has rights on tables beyond SELECT and DELETE, or on a parent beyond SELECT")
+				WHERE a.grantee = `+role+` AND c.relname <> 'runs' AND NOT (a.privilege_type = 'MAINTAIN' AND '`+c.name+`' = 'vacuum') AND (a.is_grantable OR a.privilege_type NOT IN ('SELECT', 'DELETE') OR c.relkind = 'p' AND a.privilege_type <> 'SELECT')`); n > 0 {
+				t.Error("it has rights on tables beyond SELECT, DELETE and MAINTAIN to vacuum, or on a parent beyond SELECT")
 			}
 			if n := pgtest.Int(t, o.conn, `SELECT count(*) FROM pg_attribute, aclexplode(attacl) a
 				WHERE a.grantee = `+role+` AND attrelid <> coalesce(to_regclass('message_cleanup.runs'), 0) AND (a.privilege_type <> 'UPDATE' OR attname <> 'expires_at')`); n > 0 {

@@ -140,6 +140,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 		t.Run(path+"/numbers", func(t *testing.T) {
 			pgtest.Exec(t, conn, strings.ReplaceAll(`
 				CREATE TABLE messages (id bigint, expires_at bigint);
+				CREATE INDEX ON messages (expires_at);
 				INSERT INTO messages SELECT n, extract(epoch FROM now()) + 3600 * (n - 10.5) FROM generate_series(1, 20) n;
 				CREATE FUNCTION is_held(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = 1';
 				GRANT SELECT, DELETE ON messages TO %role%`, "%role%", role))
