@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/repo packaging/scripts/* \
 	internal/e2e/matrix internal/pgtest/fetch internal/pgtest/matrix
+FUZZTIME ?= 60s
 PYTHON  := /usr/lib/python3/dist-packages
 # What the end-to-end tests start, and what brings it. No more than packages of
 # Debian; elsewhere they say what they lack.
@@ -45,6 +46,17 @@ lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; ins
 	go tool -modfile=.ci/tools/go.mod staticcheck ./...
 	shellcheck $(SCRIPTS)
 	go mod tidy -diff
+
+fuzz: ## run each fuzz target for a minute (FUZZTIME=60s)
+	@.ci/need initdb:postgresql
+	@for package in ./internal/config ./internal/postgres ./internal/systemd; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+vulncheck: ## look for known vulnerabilities in what the program calls; asks vuln.go.dev
+	go tool -modfile=.ci/tools/go.mod govulncheck ./...
 
 bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENCH_ROWS=200000 BENCH_PARTS=grid)
 	@.ci/need initdb:postgresql pgbench:postgresql \
@@ -91,4 +103,4 @@ uninstall: ## remove what install installed, but keep the configuration
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test test-matrix e2e e2e-matrix lint bench packages lint-packages repo install uninstall clean
+.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench packages lint-packages repo install uninstall clean

@@ -320,7 +320,7 @@ func TestRoleIsToldWhatItNeedsForForeignPartitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, finding := range db.CheckTable(t.Context(), run.policy, server) {
+	for _, finding := range db.CheckTable(t.Context(), run.policy, true, server) {
 		if finding.Name == "privileges" {
 			pgtest.Exec(t, s.conn, strings.Join(finding.SQL, ";"))
 		}

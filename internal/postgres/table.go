@@ -107,7 +107,7 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
 			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
-			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
+			"       pg_catalog.pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
