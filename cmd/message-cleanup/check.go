@@ -20,7 +20,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Say what would go wrong tonight, and what mends it",
 		Long: `Check looks for everything that would keep the next runs from their work:
 configuration, connection, server, privileges, tables, indexes, foreign keys,
-rows without a time that makes sense, and the timer. It changes nothing, and
+rows without a time that makes sense, the ledger, the timer and its last run. It changes nothing, and
 looks at rows only as far as an index leads, or for a few seconds.
 
 Each finding has a name, what was found, and the statement or command that mends
@@ -45,6 +45,7 @@ func (a *app) check() error {
 	defer cancel()
 	c := &checkup{app: a, Checkup: cleanup.Checkup{Start: a.now().UTC()}}
 	c.configuration(ctx)
+	c.host(ctx)
 	write := report.WriteCheck
 	if a.global.output == "json" {
 		write = report.WriteCheckJSON
@@ -118,16 +119,20 @@ func (c *checkup) database(ctx context.Context) {
 	if err != nil {
 		c.fail("", err)
 	}
+	if c.cfg.Ledger.Table != "" {
+		c.Findings.Add(c.db.CheckLedger(ctx, c.cfg.Ledger.Table)...)
+	}
 	for i, policy := range c.cfg.Policies {
-		c.Findings.Add(c.db.CheckTable(ctx, policy, c.server)...)
-		if err := c.policy(ctx, policy, c.isSet(fmt.Sprintf("policies[%d].time_zone", i), c.cfg)); err != nil {
+		zoned := c.isSet(fmt.Sprintf("policies[%d].time_zone", i), c.cfg)
+		c.Findings.Add(c.db.CheckTable(ctx, policy, zoned, c.server)...)
+		if err := c.policy(ctx, policy); err != nil {
 			c.fail(policy.Name, err)
 		}
 	}
 }
 
 // policy goes the way of a run up to where it would begin to delete.
-func (c *checkup) policy(ctx context.Context, policy cleanup.Policy, zoned bool) error {
+func (c *checkup) policy(ctx context.Context, policy cleanup.Policy) error {
 	cutoff := policy.Cutoff(c.server.Clock)
 	table, err := c.db.Inspect(ctx, policy, c.server, cutoff)
 	if err != nil {
@@ -138,18 +143,11 @@ func (c *checkup) policy(ctx context.Context, policy cleanup.Policy, zoned bool)
 		facts.Warnings[i].Policy = policy.Name
 	}
 	c.Findings.Add(facts.Warnings...)
-	if facts.ColumnType == "timestamp without time zone" && !zoned {
-		c.Findings.Add(cleanup.Finding{
-			Name: "time-zone-unset", Severity: cleanup.SeverityError, Policy: policy.Name,
-			Text: fmt.Sprintf("column %s does not say in which zone its times are, and the policy does not either: they are read as %s", policy.Column, policy.TimeZone),
-			Hint: "write time_zone into the policy: UTC, or the zone that the application writes in",
-		})
-	}
 	if _, err := cleanup.NewPlan(policy, facts, cutoff); err != nil {
-		return err
+		c.fail(policy.Name, err)
 	}
 	if err := table.CheckPrivileges(); err != nil {
-		return err
+		c.fail(policy.Name, err)
 	}
 	if err := table.CheckConditions(ctx); err != nil {
 		return err

@@ -115,8 +115,11 @@ const stopLimit = 30 * time.Second
 
 // handleSignals makes the first SIGTERM or SIGINT close stop, which ends the
 // run after its current batches, and a second one, or the lapse of stopLimit,
-// cancel ctx, which abandons them.
+// cancel ctx, which abandons them. A closed pipe ends nothing.
 func (a *app) handleSignals() (ctx context.Context, stop <-chan struct{}, end func()) {
+	// Whoever read the log or waits for the result may be gone: the run goes on
+	// without, and says what it could not write. systemd ignores it for us.
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	ctx, cancel := context.WithCancelCause(context.Background())

@@ -25,7 +25,7 @@ type Finding struct {
 	Policy   string   // the policy that it is about; "": the server, or the host
 	Text     string   // one sentence
 	SQL      []string // statements for a superuser or the owner, each outside of a transaction block
-	Command  string   // for a shell
+	Command  string   // for a shell; beside SQL, it does the same
 	Hint     string   // what to do, one clause
 }
 

@@ -282,7 +282,7 @@ var flushStatements = []statement{{sql: begin}, {settings, []string{milliseconds
 // Flush makes all batches so far durable, on a standby too where
 // synchronous_commit asks for it. No batch may be in work.
 func (db *DB) Flush(ctx context.Context) error {
-	s, err := db.borrow(ctx)
+	s, err := db.borrowConnected(ctx)
 	if err != nil {
 		return err
 	}
