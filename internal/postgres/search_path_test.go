@@ -218,6 +218,9 @@ func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, polic
 		t.Error(err)
 	}
 	ledger := db.Ledger(ledgerTable)
+	if err := ledger.CheckRestored(t.Context(), policy.Name); err != nil {
+		t.Error(err)
+	}
 	if _, err := ledger.Summary(t.Context(), policy.Name); err != nil {
 		t.Error(err)
 	}
