@@ -138,7 +138,7 @@ func (c *checkup) policy(ctx context.Context, policy cleanup.Policy) error {
 		facts.Warnings[i].Policy = policy.Name
 	}
 	c.Findings.Add(facts.Warnings...)
-	if _, err := cleanup.NewPlan(policy, facts, cutoff); err != nil {
+	if _, err := cleanup.NewPlan(policy, facts, cutoff); err != nil && !c.Findings.Have("index-invalid", policy.Name) {
 		c.fail(policy.Name, err)
 	}
 	if err := table.CheckPrivileges(); err != nil {
@@ -149,6 +149,11 @@ func (c *checkup) policy(ctx context.Context, policy cleanup.Policy) error {
 	}
 	if err := table.CheckGuards(ctx, c.cfg.Guard.MaxRows, c.cfg.Guard.MaxFraction); err != nil {
 		c.fail(policy.Name, err)
+	}
+	if c.cfg.Ledger.Table != "" { // whether it is there, CheckLedger has said
+		if err := c.db.Ledger(c.cfg.Ledger.Table).CheckRestored(ctx, policy.Name); err != nil && cleanup.KindOf(err) == cleanup.NeedsPerson {
+			c.fail(policy.Name, err)
+		}
 	}
 	findings, err := table.CheckRows(ctx, policy, c.server.Clock)
 	c.Findings.Add(findings...)

@@ -282,6 +282,23 @@ func TestRefusalByAForeignServerSaysWhere(t *testing.T) {
 	}
 }
 
+func TestRowsThatAForeignServerRefusesStandAlone(t *testing.T) {
+	t.Parallel()
+	s := spreadMessages(t, 200, politeServer)
+	for _, remote := range s.remote {
+		pgtest.Exec(t, remote, `
+			CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 20 THEN RAISE 'not this one'; END IF; RETURN OLD; END $$;
+			CREATE TRIGGER no BEFORE DELETE ON elsewhere FOR EACH ROW EXECUTE FUNCTION no();
+			UPDATE elsewhere SET expires_at = '2020-01-01' WHERE id IN (20, 22, 24)`) // a tie, which is cut by ctid
+	}
+	r := newSetup(t, s.url).run(t)
+	wantRefused(t, r, 2, 598)
+	s.wantLeft(t, 200, 201, 201, 2)
+	if r.RefusedRows[0].Table != "public.there_1" {
+		t.Errorf("refused: %+v", r.RefusedRows)
+	}
+}
+
 func TestRoleIsToldWhatItNeedsForForeignPartitions(t *testing.T) {
 	t.Parallel()
 	s := spreadMessages(t, 10, politeServer)

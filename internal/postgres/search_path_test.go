@@ -119,7 +119,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 						if err := table.CheckGuards(t.Context(), 1_000_000, 0.9); err != nil {
 							t.Error(err)
 						}
-						check(t, s)
+						checkEverything(t, open(t, asRole), table, s.policy)
 						if err := open(t, asRole).Lock(t.Context(), s.policy.Name, "public.messages", false); cleanup.KindOf(err) != cleanup.Incomplete {
 							t.Errorf("the lock of a second run: %v", err)
 						}
@@ -175,6 +175,50 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 	}
 }
 
+// checkEverything does what the commands check and setup do.
+func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, policy cleanup.Policy) {
+	t.Helper()
+	server, err := db.Server(t.Context(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, err := db.CheckServer(t.Context(), server, time.Minute, time.Second)
+	if err != nil {
+		t.Error(err)
+	}
+	findings = append(findings, db.CheckTable(t.Context(), policy, true, server)...)
+	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
+	plan, err := cleanup.NewPlan(policy, table.Facts(), server.Clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Span(t.Context(), plan); err != nil {
+		t.Error(err)
+	}
+	ledger := db.Ledger(ledgerTable)
+	if err := ledger.CheckRestored(t.Context(), policy.Name); err != nil {
+		t.Error(err)
+	}
+	if _, err := ledger.Summary(t.Context(), policy.Name); err != nil {
+		t.Error(err)
+	}
+	if err := table.CheckConditions(t.Context()); err != nil {
+		t.Error(err)
+	}
+	rows, err := table.CheckRows(t.Context(), policy, server.Clock)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, finding := range append(findings, rows...) {
+		if finding.Name == "not-checked" || strings.Contains(finding.Text, "TRAPPED") {
+			t.Errorf("found %+v", finding)
+		}
+	}
+	if _, err := db.Setup(t.Context(), server, postgres.Setup{Role: "nobody", Policies: []cleanup.Policy{policy}, MaxLag: time.Second, Ledger: ledgerTable}); err != nil {
+		t.Error(err)
+	}
+}
+
 // calledFunctions returns whatever this package may call: all words before a
 // parenthesis in its sources.
 func calledFunctions(t *testing.T) []string {
@@ -195,49 +239,4 @@ func calledFunctions(t *testing.T) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// check does what the command does.
-func check(t *testing.T, s *setup) {
-	t.Helper()
-	db := open(t, s.url)
-	server, err := db.Server(t.Context(), time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	findings, err := db.CheckServer(t.Context(), server, time.Minute, time.Minute)
-	if err != nil {
-		t.Error(err)
-	}
-	findings = append(findings, db.CheckTable(t.Context(), s.policy, true, server)...)
-	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
-	table, err := db.Inspect(t.Context(), s.policy, server, server.Clock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := cleanup.NewPlan(s.policy, table.Facts(), server.Clock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := table.Span(t.Context(), plan); err != nil {
-		t.Error(err)
-	}
-	if err := table.CheckConditions(t.Context()); err != nil {
-		t.Error(err)
-	}
-	more, err := table.CheckRows(t.Context(), s.policy, server.Clock)
-	if err != nil {
-		t.Error(err)
-	}
-	for _, finding := range append(findings, more...) {
-		if strings.Contains(finding.Text, "TRAPPED") || finding.Name == "not-checked" {
-			t.Errorf("%+v", finding)
-		}
-	}
-	if _, err := db.Setup(t.Context(), server, postgres.Setup{Role: "somebody", Policies: []cleanup.Policy{s.policy}, MaxLag: time.Minute, Ledger: ledgerTable}); err != nil {
-		t.Error(err)
-	}
-	if _, err := db.Ledger(ledgerTable).Summary(t.Context(), "messages"); err != nil {
-		t.Error(err)
-	}
 }
