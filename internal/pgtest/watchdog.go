@@ -19,7 +19,8 @@ import (
 //
 // The directory is then renamed, because that is atomic. A program that this process started just before its end
 // either recorded its process id in time and is found now, or cannot record it any more and gives up (childScript).
-// An initdb found only now makes the directory anew, so both names are removed.
+// An initdb found only now makes the directory anew, so both names are removed. A
+// test may have mounted a small disk for the log, which goes first.
 //
 // Only POSIX shell, except for fractions of a second, which every sleep in use knows.
 const watchdogScript = `
@@ -46,6 +47,7 @@ while read -r _; do :; done
 finish "$1"
 mv "$1" "$1.gone" 2>/dev/null || exit 0
 finish "$1.gone"
+umount "$1.gone/data/pg_wal" 2>/dev/null
 n=0
 until rm -rf "$1" "$1.gone" 2>/dev/null || [ $((n += 1)) -ge 100 ]; do sleep 0.1; done
 `
