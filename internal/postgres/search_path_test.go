@@ -145,6 +145,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 				CREATE TABLE messages (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
 				CREATE TABLE old PARTITION OF messages FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
 				CREATE TABLE new PARTITION OF messages FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+				CREATE INDEX ON messages (expires_at);
 				INSERT INTO messages SELECT n, '2019-01-01' FROM generate_series(1, 100) n;
 				INSERT INTO messages SELECT n, '2021-01-01' FROM generate_series(1, 10) n;
 				ALTER TABLE messages OWNER TO %role%; ALTER TABLE old OWNER TO %role%; ALTER TABLE new OWNER TO %role%;
