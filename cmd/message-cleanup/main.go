@@ -19,6 +19,7 @@ import (
 	_ "time/tzdata" // a time zone in the configuration is checked on hosts without a zone database too
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/config"
@@ -31,6 +32,9 @@ var version = ""
 func main() {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) // a core would hold the password
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), now: time.Now}
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		a.stdout = visible{os.Stdout}
+	}
 	os.Exit(a.main(os.Args[1:]))
 }
 
