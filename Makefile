@@ -66,6 +66,10 @@ bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENC
 		echo 'Going on without pg_partman.'
 	go run ./internal/bench
 
+soak: build ## let faults of all kinds happen to runs on a table in use, for SOAK=30m, and check every run
+	@.ci/need initdb:postgresql
+	go run ./internal/soak bin/message-cleanup
+
 packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
 	packaging/build dist
 
@@ -82,7 +86,7 @@ install: build ## install binary, units, user and configuration (PREFIX=/usr/loc
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/message-cleanup|$(PREFIX)/bin/message-cleanup|' systemd/message-cleanup.service \
 		> $(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service
-	install -m 0644 systemd/message-cleanup.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 0644 systemd/message-cleanup.timer systemd/system-messagecleanup.slice $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	cd $(DESTDIR)$(PREFIX)/lib/systemd/system && for kind in service timer; do \
 		sed -f $(CURDIR)/systemd/instance.sed message-cleanup.$$kind > message-cleanup@.$$kind; done
 	install -D -m 0644 systemd/message-cleanup.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog
@@ -96,10 +100,11 @@ uninstall: ## remove what install installed, but keep the configuration
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.timer \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.timer \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/system-messagecleanup.slice \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
 
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench packages lint-packages repo install uninstall clean
+.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench soak packages lint-packages repo install uninstall clean

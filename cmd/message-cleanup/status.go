@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -164,9 +163,7 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 func (a *app) lookAtTables(cfg *config.Config, s *report.Status) error {
 	ctx, cancel := untilSignal()
 	defer cancel()
-	db, err := postgres.Open(ctx, postgres.Options{
-		URL: cfg.Database.URL, ConnectTimeout: cfg.Database.ConnectTimeout, Log: slog.New(slog.DiscardHandler),
-	})
+	db, err := a.connectOnce(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,6 @@ func (h *host) status(t *testing.T) {
 	h.is("3", statusCommand+" --critical 1d --config /etc/message-cleanup/nosuch.yaml >/dev/null; echo $?")
 	h.fill("chat")
 	h.is("2", statusCommand+" --critical 1d >/dev/null; echo $?")
-	t.Log(h.sh(statusCommand))
 	h.sh("systemctl start message-cleanup")
+	t.Log(h.sh(statusCommand)) // what the README shows
 }

@@ -20,7 +20,7 @@ type expiry struct {
 	hold   string // the operator's SQL, or ""
 
 	instant   string   // makes a timestamptz of a value, for %s
-	zone      []string // the parameter $2 of instant; may be none
+	zone      []string // the parameter $3 of instant; may be none
 	perSecond int64    // of a number's units; 0: the column is none
 }
 
@@ -146,11 +146,11 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 		e.instant = "%s"
 	case "timestamp without time zone":
 		e.cast = "timestamp"
-		e.instant, e.zone = "%s AT TIME ZONE $2::text", []string{policy.TimeZone}
+		e.instant, e.zone = "%s AT TIME ZONE $3::text", []string{policy.TimeZone}
 		e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone)
 	case "date":
 		e.cast = "date"
-		e.instant, e.zone = "%s::timestamp AT TIME ZONE $2::text", []string{policy.TimeZone}
+		e.instant, e.zone = "%s::timestamp AT TIME ZONE $3::text", []string{policy.TimeZone}
 		if e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone); err == nil {
 			e.bound, err = db.value(ctx, localDate, e.bound)
 		}

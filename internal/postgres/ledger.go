@@ -42,7 +42,7 @@ WITH grown AS (
       dropped_partitions = CASE $4::text WHEN '' THEN dropped_partitions ELSE pg_catalog.array_append(dropped_partitions, $4::text) END
   WHERE run_id = $1::uuid AND policy = $2::text AND hash IS NULL
   RETURNING 1)
-SELECT 1 / count(*) FROM grown`
+SELECT 1 / pg_catalog.count(*) FROM grown`
 }
 
 // grow is the statement that travels with a batch's COMMIT; none without a

@@ -86,7 +86,7 @@ func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int)
 func (t *Table) Flush(ctx context.Context) error { return t.db.Flush(ctx) }
 
 // Unconfirmed implements cleanup.Database.
-func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
+func (t *Table) Unconfirmed() (rows, doubtful int64) { return t.db.Unconfirmed() }
 
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
