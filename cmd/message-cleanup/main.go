@@ -117,6 +117,9 @@ variables name.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		// The end of "unknown shorthand flag: 'p' in -psecret".
 		problem, _, _ := strings.Cut(err.Error(), " in -")
+		if strings.Contains(problem, "://") {
+			problem = "an address stands where a flag belongs"
+		}
 		return usageError{errors.New(problem)}
 	})
 	flags := root.PersistentFlags()
