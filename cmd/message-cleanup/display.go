@@ -277,7 +277,7 @@ func (l *line) draw(text string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text = strings.ReplaceAll(text, "\n", " ")
+	text = strings.ReplaceAll(makeVisible(text), "\n", " ")
 	if width, _, err := term.GetSize(int(l.out.Fd())); err == nil {
 		if runes := []rune(text); width > 1 && len(runes) >= width {
 			text = string(runes[:width-1])

@@ -102,10 +102,10 @@ func (a *app) complain(event string, err error, about ...any) {
 			return
 		}
 	}
-	for text := range strings.SplitSeq(err.Error(), "\n") {
+	for text := range strings.SplitSeq(makeVisible(err.Error()), "\n") {
 		fmt.Fprintln(a.stderr, "message-cleanup:", text)
 	}
 	if hint != "" {
-		fmt.Fprintln(a.stderr, "hint:", hint)
+		fmt.Fprintln(a.stderr, "hint:", makeVisible(hint))
 	}
 }

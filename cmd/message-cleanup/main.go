@@ -20,6 +20,7 @@ import (
 	_ "time/tzdata" // a time zone in the configuration is checked on hosts without a zone database too
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/config"
@@ -33,6 +34,9 @@ var version = ""
 func main() {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) // a core would hold the password
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), now: time.Now}
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		a.stdout = visible{os.Stdout}
+	}
 	os.Exit(a.main(os.Args[1:]))
 }
 
@@ -113,6 +117,9 @@ variables name.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		// The end of "unknown shorthand flag: 'p' in -psecret".
 		problem, _, _ := strings.Cut(err.Error(), " in -")
+		if strings.Contains(problem, "://") {
+			problem = "an address stands where a flag belongs"
+		}
 		return usageError{errors.New(problem)}
 	})
 	flags := root.PersistentFlags()

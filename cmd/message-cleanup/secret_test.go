@@ -153,6 +153,8 @@ var failures = []failure{
 	{name: "url as a level on the command line", args: []string{"config", "--log-level", "postgres://u:~@h/db"}},
 	{name: "url as an output", args: []string{"config", "--output", "postgres://u:~@h/db"}},
 	{name: "url as a file", args: []string{"config", "--config", "postgres://u:~@h/db"}},
+	{name: "url as a switch", args: []string{"run", "--dry-run=postgres://u:~@h/db"}},
+	{name: "url as a flag", args: []string{"run", "--postgres://u:~@h/db"}},
 	{name: "a flag for passwords", args: []string{"run", "--password=~"}},
 	{name: "a short flag for passwords", args: []string{"run", "-pS"}},
 

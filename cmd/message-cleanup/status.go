@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -126,8 +125,8 @@ func (a *app) statusPlugin(names []string, warning, critical string) error {
 
 // width is that of the terminal that stdout is, or of one that people once had.
 func (a *app) width() int {
-	if out, ok := a.stdout.(*os.File); ok {
-		if width, _, err := term.GetSize(int(out.Fd())); err == nil {
+	if out, ok := a.stdout.(visible); ok {
+		if width, _, err := term.GetSize(int(out.terminal.Fd())); err == nil {
 			return width
 		}
 	}

@@ -89,8 +89,10 @@ func cutURL(s string) (u parts, ok bool) {
 	}
 	u.hosts = s[:end]
 	u.path, u.query, u.hasQuery = strings.Cut(s[end:], "?")
-	// A password with an unescaped @ or slash spills over into what follows.
-	return u, plainHosts(u.hosts) && !strings.ContainsAny(u.path, ":@#") && !strings.Contains(strings.ToLower(u.user), "%3a")
+	// A password with an unescaped @ or slash spills over into what follows, and
+	// who mixes the two forms has it anywhere.
+	return u, plainHosts(u.hosts) && !strings.ContainsAny(u.path, ":@#=") &&
+		!strings.Contains(u.user, "=") && !strings.Contains(strings.ToLower(u.user), "%3a")
 }
 
 type parts struct {
@@ -138,7 +140,7 @@ func plainHosts(s string) bool {
 			host = rest
 		}
 		_, port, _ := strings.Cut(host, ":")
-		if strings.Contains(host, "@") || strings.Trim(port, "0123456789") != "" {
+		if strings.ContainsAny(host, "@=") || strings.Trim(port, "0123456789") != "" {
 			return false
 		}
 	}

@@ -78,7 +78,7 @@ func TestAnAddressInDoubtIsRefused(t *testing.T) {
 	for _, s := range []string{
 		"postgres://u:hunter@2@h/db", "postgres://u:12/hunter2@h/db", "postgres://u:p/hunter2@h", "postgres://u%3Ahunter2@h/db",
 		"postgres://h/db?password=a&hunter2=b", "postgres://h/db?password=a&hunter2", "postgres://h/db?host=%zz",
-		"mysql://u:hunter2@h/db?ssl=true", "POSTGRES://u:hunter2@h/db?sslmode=x", "host=h password=a hunter2", "host=h password=a hunter2=b",
+		"mysql://u:hunter2@h/db?ssl=true", "postgres://password=hunter2", "postgres://h/password=hunter2", "postgres://password=hunter2@h", "POSTGRES://u:hunter2@h/db?sslmode=x", "host=h password=a hunter2", "host=h password=a hunter2=b",
 		"password='a host=h", "hunter2",
 	} {
 		if _, err := connection(s); err == nil || strings.Contains(err.Error(), "hunter") {

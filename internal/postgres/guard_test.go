@@ -83,15 +83,21 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 	}
 }
 
-func TestClockSkewAtTheLimitIsAllowed(t *testing.T) {
+func TestServerAtTheLimitIsAllowed(t *testing.T) {
 	t.Parallel()
-	server := postgres.Server{Version: 150000, Skew: -5 * time.Minute}
-	if err := server.Check(5 * time.Minute); err != nil {
-		t.Error(err)
-	}
-	server.Skew -= time.Microsecond
-	if err := server.Check(5 * time.Minute); err == nil {
-		t.Error("a skew beyond the limit was accepted")
+	const limit = 5 * time.Minute
+	for _, c := range []struct {
+		server  postgres.Server
+		refused bool
+	}{
+		{postgres.Server{Version: 150000, Skew: -limit}, false},
+		{postgres.Server{Version: 150000, Skew: -limit - time.Microsecond}, true},
+		{postgres.Server{Version: 150000, Skew: limit}, false},
+		{postgres.Server{Version: 150000, Skew: limit + time.Microsecond}, true},
+	} {
+		if err := c.server.Check(limit); (err != nil) != c.refused {
+			t.Errorf("%+v: %v", c.server, err)
+		}
 	}
 }
 
@@ -133,6 +139,7 @@ func TestGuardsAtTheirBorders(t *testing.T) {
 		{rows: 0, fraction: 0.499, refused: true},
 		{rows: 0, fraction: 0.45, hold: "held"},
 		{rows: 0, fraction: 0.449, hold: "held", refused: true},
+		{rows: 1, fraction: 0.01, hold: "true"}, // nothing is to go
 	} {
 		s := newSetup(t, url)
 		s.policy.Hold = c.hold

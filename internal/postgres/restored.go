@@ -77,5 +77,5 @@ func (l *Ledger) CheckRestored(ctx context.Context, policy string) error {
 func (l *Ledger) restored(policy, last, change string) error {
 	return cleanup.Errorf(cleanup.NeedsPerson,
 		"if nothing is missed that has expired, let one run through: message-cleanup run --acknowledge-restore",
-		"this seems to be a restored backup, nothing was deleted: the last run of policy %s, at %s, was %s", policy, last, change).Named("restored-backup")
+		"this seems to be a restored backup, so a run deletes nothing: the last run of policy %s, at %s, was %s", policy, last, change).Named("restored-backup")
 }

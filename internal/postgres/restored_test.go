@@ -2,6 +2,8 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"message-cleanup/internal/cleanup"
@@ -28,6 +30,10 @@ func TestARestoredBackupIsHeldAndAPromotedStandbyIsNot(t *testing.T) {
 	pgtest.Eventually(t, "the ledger to be on the standby", func() bool {
 		return pgtest.Int(t, conn, "SELECT count(*) FROM "+ledgerTable+" WHERE hash IS NOT NULL") == 1
 	})
+	onStandby := newSetup(t, standby.URL("postgres"))
+	if r := onStandby.run(t); cleanup.KindOf(r.Err) != cleanup.NeedsPerson || !strings.Contains(fmt.Sprint(r.Err), "is a standby") {
+		t.Errorf("a run on a standby: %v", r.Err)
+	}
 	pgtest.Exec(t, conn, "SELECT pg_promote()")
 	if err := held(standby.URL("postgres")); err != nil {
 		t.Errorf("a promoted standby: %v", err)

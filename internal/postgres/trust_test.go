@@ -172,6 +172,19 @@ host  all cleaner  127.0.0.1/32 scram-sha-256
 		}
 	}
 
+	// A private key has to be private.
+	key := filepath.Join(files, "server.key")
+	withKey := "sslmode=verify-full&sslrootcert=ca.crt&sslcert=" + files + "/server.crt&sslkey=" + key
+	if err := connect("localhost", "cleaner:right", withKey); err != nil {
+		t.Errorf("with a private key: %v", err)
+	}
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := connect("localhost", "cleaner:right", withKey); cleanup.KindOf(err) != cleanup.Configuration || !strings.Contains(err.Error(), "private key "+key+" is open to others") {
+		t.Errorf("with a key that others can read: %v", err)
+	}
+
 	// A server without TLS is not taken for one that is only away.
 	pgtest.Exec(t, conn, "ALTER SYSTEM SET ssl = off")
 	pgtest.Exec(t, conn, "SELECT pg_reload_conf()")
