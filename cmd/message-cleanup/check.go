@@ -20,7 +20,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Say what would go wrong tonight, and what mends it",
 		Long: `Check looks for everything that would keep the next runs from their work:
 configuration, connection, server, privileges, tables, indexes, foreign keys,
-rows without a time that makes sense, and the timer. It changes nothing, and
+rows without a time that makes sense, the ledger, the timer and its last run. It changes nothing, and
 looks at rows only as far as an index leads, or for a few seconds.
 
 Each finding has a name, what was found, and the statement or command that mends
@@ -45,6 +45,7 @@ func (a *app) check() error {
 	defer cancel()
 	c := &checkup{app: a, Checkup: cleanup.Checkup{Start: a.now().UTC()}}
 	c.configuration(ctx)
+	c.host(ctx)
 	write := report.WriteCheck
 	if a.global.output == "json" {
 		write = report.WriteCheckJSON
@@ -117,6 +118,9 @@ func (c *checkup) database(ctx context.Context) {
 	c.Findings.Add(findings...)
 	if err != nil {
 		c.fail("", err)
+	}
+	if c.cfg.Ledger.Table != "" {
+		c.Findings.Add(c.db.CheckLedger(ctx, c.cfg.Ledger.Table)...)
 	}
 	for i, policy := range c.cfg.Policies {
 		c.Findings.Add(c.db.CheckTable(ctx, policy, c.server)...)

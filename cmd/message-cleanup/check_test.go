@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/systemd"
 )
 
 // checked is what check prints for programs.
@@ -56,9 +57,18 @@ func (o *operator) does(url string, args ...string) (int, string) {
 		}
 		args = append(args, "--config", file)
 	}
+	stderr, err := os.Create(filepath.Join(o.t.TempDir(), "stderr"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer stderr.Close()
 	var stdout bytes.Buffer
-	a := &app{stdout: &stdout, stderr: os.Stderr, environ: []string{"DATABASE_URL=" + url}, now: o.now}
-	return a.main(args), stdout.String()
+	a := &app{stdout: &stdout, stderr: stderr, environ: []string{"DATABASE_URL=" + url}, now: o.now}
+	status := a.main(args)
+	if said, err := os.ReadFile(stderr.Name()); err != nil || len(said) > 0 {
+		o.t.Logf("%s: %s %v", args[0], said, err)
+	}
+	return status, stdout.String()
 }
 
 func (o *operator) setsUp() {
@@ -174,6 +184,12 @@ var defects = []defect{
 	{name: "infinite dates", base: "ALTER TABLE messages ALTER expires_at TYPE date", plant: "UPDATE messages SET expires_at = 'infinity' WHERE id = 4", want: "expiry-infinite error"},
 	{name: "no time of creation", yaml: "policies: [{table: messages, retention: 2d}]", plant: "UPDATE messages SET expires_at = NULL WHERE id = 4", want: "expiry-null error"},
 
+	{name: "no ledger", yaml: ledger, plant: "DROP TABLE message_cleanup.runs", want: "ledger-missing error"},
+	{name: "a ledger that may not be written", yaml: ledger, plant: "REVOKE INSERT ON message_cleanup.runs FROM %role%", want: "ledger-privileges error"},
+	{name: "a ledger in a closed schema", yaml: ledger, plant: "REVOKE USAGE ON SCHEMA message_cleanup FROM %role%", want: "ledger-privileges error"},
+	{name: "a ledger that lacks a column", yaml: ledger, plant: "ALTER TABLE message_cleanup.runs RENAME host TO machine",
+		want: "ledger-columns error", mend: "ALTER TABLE message_cleanup.runs RENAME machine TO host"},
+
 	{name: "a where that does not parse", config: "policies: [{table: messages, where: id =}]", want: "where-invalid error"},
 	{name: "a hold that names a missing column", config: "policies: [{table: messages, hold: legal_hold}]", want: "hold-invalid error"},
 	{name: "more rows than a guard allows", config: "guard: {max_rows: 2}", want: "guard-max-rows error"},
@@ -200,6 +216,7 @@ const (
 	doubles    = "ALTER TABLE messages ALTER expires_at TYPE float8 USING extract(epoch FROM expires_at)"
 	renamed    = "DROP INDEX messages_expires_at_idx; ALTER INDEX messages_expires_at_idx1 RENAME TO messages_expires_at_idx"
 	cleared    = `DROP TABLE IF EXISTS replies, "Replies"; DROP FUNCTION IF EXISTS f CASCADE`
+	ledger     = "ledger: {table: message_cleanup.runs}"
 	invalidate = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"
 	trigger    = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
 	fired      = "; END $$; CREATE TRIGGER t BEFORE DELETE ON messages FOR EACH ROW EXECUTE FUNCTION f()"
@@ -292,6 +309,39 @@ func TestCheckComparesTheClocks(t *testing.T) {
 	}
 }
 
+func TestCheckLooksAtTheTimerAndTheLastRun(t *testing.T) {
+	t.Parallel()
+	timer := func(enabled, active bool) systemd.Timer {
+		return systemd.Timer{Unit: "x.timer", Installed: true, Enabled: enabled, Active: active}
+	}
+	on := timer(true, true)
+	for _, c := range []struct {
+		name    string
+		units   systemd.Units
+		want    string
+		command string
+	}{
+		{"no such timer", systemd.Units{Service: systemd.Service{Result: "exit-code", ExitStatus: 69}}, "", ""},
+		{"all is well", systemd.Units{Timer: on, Service: systemd.Service{Result: "success"}}, "", ""},
+		{"off", systemd.Units{Timer: timer(false, false)}, "timer-disabled error", "systemctl enable --now x.timer"},
+		{"until the next boot", systemd.Units{Timer: timer(false, true)}, "timer-disabled error", "systemctl enable x.timer"},
+		{"from the next boot on", systemd.Units{Timer: timer(true, false)}, "timer-stopped error", "systemctl start x.timer"},
+		{"failed", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 69}}, "last-run-failed error", "systemctl start x"},
+		{"killed", systemd.Units{Timer: on, Service: systemd.Service{Result: "signal"}}, "last-run-failed error", "systemctl start x"},
+		{"incomplete", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 75}}, "last-run-failed warning", "systemctl start x"},
+		{"failed, and another is in work", systemd.Units{Timer: on, Service: systemd.Service{Result: "exit-code", ExitStatus: 69, Running: true}}, "", ""},
+	} {
+		found := checkUnits("x", c.units)
+		got, command := "", ""
+		if len(found) == 1 {
+			got, command = found[0].Name+" "+string(found[0].Severity), found[0].Command
+		}
+		if len(found) > 1 || got != c.want || command != c.command {
+			t.Errorf("%s: found %+v, want %q, %q", c.name, found, c.want, c.command)
+		}
+	}
+}
+
 // Several things that are wrong at once are all said, those behind an error too.
 func TestCheckSaysAsMuchAsItCan(t *testing.T) {
 	t.Parallel()
@@ -349,6 +399,7 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 		{"partition", ranged, "policies: [{table: messages, strategy: partition}]"},
 		{"row-level security", "ALTER TABLE messages ENABLE ROW LEVEL SECURITY", ""},
 		{"a schema", `CREATE SCHEMA "Chat"; ALTER TABLE messages SET SCHEMA "Chat"`, `policies: [{table: '"Chat".messages'}]`},
+		{"ledger", "", ledger},
 		{"a closed database", "REVOKE ALL ON DATABASE %db% FROM PUBLIC", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -381,11 +432,11 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 				t.Error("it is more than a role that logs in")
 			}
 			if n := pgtest.Int(t, o.conn, `SELECT count(*) FROM pg_class c, aclexplode(c.relacl) a
-				WHERE a.grantee = `+role+` AND (a.is_grantable OR a.privilege_type NOT IN ('SELECT', 'DELETE') OR c.relkind = 'p' AND a.privilege_type <> 'SELECT')`); n > 0 {
+				WHERE a.grantee = `+role+` AND c.relname <> 'runs' AND (a.is_grantable OR a.privilege_type NOT IN ('SELECT', 'DELETE') OR c.relkind = 'p' AND a.privilege_type <> 'SELECT')`); n > 0 {
 				t.Error("it has rights on tables beyond SELECT and DELETE, or on a parent beyond SELECT")
 			}
 			if n := pgtest.Int(t, o.conn, `SELECT count(*) FROM pg_attribute, aclexplode(attacl) a
-				WHERE a.grantee = `+role+` AND (a.privilege_type <> 'UPDATE' OR attname <> 'expires_at')`); n > 0 {
+				WHERE a.grantee = `+role+` AND attrelid <> coalesce(to_regclass('message_cleanup.runs'), 0) AND (a.privilege_type <> 'UPDATE' OR attname <> 'expires_at')`); n > 0 {
 				t.Error("it has rights on columns beyond UPDATE of the expiry column")
 			}
 		})

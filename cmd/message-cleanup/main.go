@@ -119,7 +119,7 @@ variables name.`,
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
 	root.Flags().Bool("version", false, "print the version")
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(a.runCommand(), a.checkCommand(), a.setupCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.setupCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
 	addCompletion(root)
 	return root
 }

@@ -18,7 +18,8 @@ func (a *app) setupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Print the SQL that prepares the database, or run it",
 		Long: `Setup prints the SQL that is missing before the first run: the role and what it
-needs, and nothing more; the index on the expiry column; the column's default.
+needs, and nothing more; the index on the expiry column; the column's default;
+the ledger, if one is configured.
 What is there already is left alone. Each statement can be run again without
 harm. With --apply it runs them, one by one.
 
@@ -54,7 +55,9 @@ func (a *app) setup(role string, apply bool) error {
 	if err != nil {
 		return err
 	}
-	steps, err := db.Setup(ctx, server, postgres.Setup{Role: role, Policies: cfg.Policies, MaxLag: cfg.Pace.MaxReplicaLag})
+	steps, err := db.Setup(ctx, server, postgres.Setup{
+		Role: role, Policies: cfg.Policies, MaxLag: cfg.Pace.MaxReplicaLag, Ledger: cfg.Ledger.Table,
+	})
 	if err != nil {
 		return err
 	}

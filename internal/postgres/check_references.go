@@ -107,7 +107,7 @@ func (t *Table) checkRefusals(ctx context.Context, p place, policy cleanup.Polic
 		var refers, refuses [][]string
 		if r.readable {
 			// The conditions of the operator see the columns of their table alone.
-			refuses, err = t.look(ctx, checkTimeout, "SELECT EXISTS (SELECT FROM (SELECT "+r.others+" FROM "+t.name+" WHERE "+tonight.doomed()+
+			refuses, err = t.lookOfRole(ctx, checkTimeout, "SELECT EXISTS (SELECT FROM (SELECT "+r.others+" FROM "+t.name+" WHERE "+tonight.doomed()+
 				"\n) AS expired JOIN "+r.table+" AS referring ON "+r.joined+")", tonight.bound)
 			if err == nil && !isTrue(refuses) {
 				refers, err = t.look(ctx, checkTimeout, "SELECT EXISTS (SELECT FROM "+r.table+" WHERE ("+r.own+") IS NOT NULL)")

@@ -62,7 +62,7 @@ func (t *Table) CheckConditions(ctx context.Context) error {
 		if condition.sql == "" {
 			continue
 		}
-		if _, err := t.db.query(ctx, "EXPLAIN SELECT FROM "+t.name+" WHERE ("+condition.sql+"\n)"); err != nil {
+		if _, err := t.db.queryOfRole(ctx, "SELECT", "EXPLAIN SELECT FROM "+t.name+" WHERE ("+condition.sql+"\n)"); err != nil {
 			err = fmt.Errorf("%s: %w", condition.key, err)
 			if cleanup.KindOf(err) == cleanup.Configuration {
 				return cleanup.Errorf(cleanup.Configuration, cleanup.HintOf(err), "%w", err).Named(condition.key + "-invalid")
@@ -103,8 +103,10 @@ func (e *expiry) oddRows(c string, policy cleanup.Policy, now time.Time) []odd {
 // exact in its zone.
 func (e *expiry) literal(at time.Time, unit cleanup.Unit) string {
 	switch e.cast {
-	case "bigint", "float8":
+	case "bigint":
 		return strconv.FormatInt(wholeUnits(at.Truncate(24*time.Hour), unit), 10)
+	case "float8":
+		return "'" + strconv.FormatInt(wholeUnits(at.Truncate(24*time.Hour), unit), 10) + "'::float8"
 	}
 	return "'" + at.Format(time.DateOnly) + "'"
 }
@@ -142,7 +144,7 @@ func (t *Table) CheckRows(ctx context.Context, policy cleanup.Policy, now time.T
 
 func (t *Table) checkOdd(ctx context.Context, p place, policy cleanup.Policy, odd odd) (*cleanup.Finding, error) {
 	condition := t.expiry.kept(odd.condition)
-	rows, err := t.look(ctx, checkTimeout,
+	rows, err := t.lookOfRole(ctx, checkTimeout,
 		"SELECT count(*) FROM (SELECT FROM "+t.name+" WHERE "+condition+"\nLIMIT $1::bigint) AS bounded", strconv.Itoa(checkRows+1))
 	if err != nil || rows == nil {
 		return nil, err

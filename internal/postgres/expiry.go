@@ -35,21 +35,45 @@ func (e *expiry) unexpired() string {
 	return e.column + " >= $1::" + e.cast
 }
 
-// covered is true for the expired rows that the policy covers. The line break
-// ends a comment in the operator's SQL.
-func (e *expiry) covered() string {
-	if e.where == "" {
-		return e.expired()
-	}
-	return e.expired() + "\n  AND (" + e.where + "\n)"
-}
+// covered is true for the expired rows that the policy covers.
+func (e *expiry) covered() string { return e.within(e.expired()) }
 
 // doomed is true for the rows that are to be deleted.
-func (e *expiry) doomed() string {
-	if e.hold == "" {
-		return e.covered()
+func (e *expiry) doomed() string { return e.unheld(e.covered()) }
+
+// due is true for the rows that are to be deleted when their time has come, which
+// is in a span: from $1 on and before $2.
+func (e *expiry) due() string {
+	return e.unheld(e.within(e.column + " >= $1::" + e.cast + " AND " + e.column + " < $2::" + e.cast))
+}
+
+// later is due without an end; what expires at infinity never does.
+func (e *expiry) later() string {
+	sql := e.column + " >= $1::" + e.cast
+	if e.cast != "bigint" {
+		sql += " AND " + e.column + " < 'infinity'::" + e.cast
 	}
-	return e.covered() + "\n  AND (" + e.hold + "\n) IS NOT TRUE"
+	return e.unheld(e.within(sql))
+}
+
+// timeless is true for the rows that the policy covers, and that never expire.
+func (e *expiry) timeless() string { return e.within(e.column + " IS NULL") }
+
+// within narrows a condition to the rows that the policy covers. The line break
+// ends a comment in the operator's SQL.
+func (e *expiry) within(condition string) string {
+	if e.where == "" {
+		return condition
+	}
+	return condition + "\n  AND (" + e.where + "\n)"
+}
+
+// unheld narrows a condition to the rows that the policy does not hold.
+func (e *expiry) unheld(condition string) string {
+	if e.hold == "" {
+		return condition
+	}
+	return condition + "\n  AND (" + e.hold + "\n) IS NOT TRUE"
 }
 
 // held is true for covered rows that the hold condition keeps.
@@ -64,7 +88,7 @@ func (e *expiry) held() string {
 // it is off by the hour that clocks were set in between.
 func (e *expiry) overdue(value string) string {
 	if e.perSecond > 0 {
-		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d", e.cast, value, e.perSecond) // whole numbers could overflow
+		return fmt.Sprintf("($1::%s::float8 - (%s)::float8) / %d::float8", e.cast, value, e.perSecond) // whole numbers could overflow
 	}
 	return fmt.Sprintf("extract(epoch FROM $1::%s)::float8 - extract(epoch FROM %s)::float8", e.cast, value)
 }

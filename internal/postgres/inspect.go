@@ -79,32 +79,43 @@ ORDER BY n.nspname, c.relname`
 // Inspect reads what a plan needs to know of a policy's table, from catalog
 // and statistics. It needs no more than SELECT on the table.
 func (db *DB) Inspect(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (*Table, error) {
-	t := &Table{
-		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
-		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
-	}
-	oid, kind, err := t.find(ctx, policy.Table)
+	t, root, err := db.identify(ctx, policy, server, cutoff)
 	if err != nil {
 		return nil, err
 	}
-	column, columnType, err := db.findColumn(ctx, oid, t.facts.Name, policy.Column)
-	if err != nil {
-		return nil, err
-	}
-	t.expiry, err = db.newExpiry(ctx, policy, pgx.Identifier{column}.Sanitize(), columnType, cutoff)
-	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", t.facts.Name, err)
-	}
-	t.facts.ColumnType, t.facts.TIDRange, t.facts.Server = columnType, t.tidRange, server.Facts
-	if kind == "p" {
-		if err := t.readPartitions(ctx, policy, oid, column); err != nil {
+	if root.kind == "p" {
+		if err := t.readPartitions(ctx, policy, root.oid, root.column); err != nil {
 			return nil, fmt.Errorf("inspect the partitions of %s: %w", t.facts.Name, err)
 		}
 	}
-	if err := t.readLeaves(ctx, oid, column); err != nil {
+	if err := t.readLeaves(ctx, root.oid, root.column); err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
 	}
 	return t, nil
+}
+
+// root is the table that a policy names, and its expiry column.
+type root struct{ oid, kind, column string }
+
+// identify finds a policy's table and its expiry condition, and nothing yet of
+// what lies below it.
+func (db *DB) identify(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (t *Table, r root, err error) {
+	t = &Table{
+		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
+		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+	}
+	if r.oid, r.kind, err = t.find(ctx, policy.Table); err != nil {
+		return nil, r, err
+	}
+	t.facts.TIDRange, t.facts.Server = t.tidRange, server.Facts
+	if r.column, t.facts.ColumnType, err = db.findColumn(ctx, r.oid, t.facts.Name, policy.Column); err != nil {
+		return nil, r, err
+	}
+	t.expiry, err = db.newExpiry(ctx, policy, pgx.Identifier{r.column}.Sanitize(), t.facts.ColumnType, cutoff)
+	if err != nil {
+		return nil, r, fmt.Errorf("table %s: %w", t.facts.Name, err)
+	}
+	return t, r, nil
 }
 
 // find finds the table and fills its names.
@@ -243,10 +254,17 @@ const oneProcess = "pg_catalog.set_config('max_parallel_workers_per_gather', '0'
 // partition bounds or constraints, to hold no such row.
 func (t *Table) estimate(ctx context.Context, table, condition, change string) (map[string]float64, error) {
 	rows, err := t.db.queryWith(ctx, change,
-		"EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "+table+" WHERE "+condition, t.expiry.bound)
+		explain+table+" WHERE "+condition, t.expiry.bound)
 	if err != nil {
 		return nil, err
 	}
+	return readEstimates(rows)
+}
+
+const explain = "EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "
+
+// readEstimates reads the planner's estimate for each leaf.
+func readEstimates(rows [][]string) (map[string]float64, error) {
 	var plans []struct{ Plan planNode }
 	if err := json.Unmarshal([]byte(rows[0][0]), &plans); err != nil {
 		return nil, fmt.Errorf("read the planner's estimate: %w", err)

@@ -57,23 +57,23 @@ func (l *Ledger) check(ctx context.Context, write bool) error {
 	for _, c := range ledgerColumns {
 		columns = append(columns, c.name)
 	}
-	rows, err := l.db.query(ctx, ledgerQuery, name.Sanitize(), strings.Join(columns, ","), strings.Join(growingColumns(), ","))
+	rows, err := l.db.queryOfRole(ctx, "SELECT", ledgerQuery, name.Sanitize(), strings.Join(columns, ","), strings.Join(growingColumns(), ","))
 	switch {
 	case SQLState(err) == insufficientRights:
-		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not look into the schema of the ledger, %s", l.db.config.User, l.table)
+		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not look into the schema of the ledger, %s", l.db.config.User, l.table).Named("ledger-privileges")
 	case err != nil:
 		return fmt.Errorf("find the ledger, %s: %w", l.table, err)
 	case len(rows) == 0:
 		return cleanup.Errorf(cleanup.Configuration, "message-cleanup setup prints the SQL that makes it",
-			"the ledger, table %s, does not exist in %s", l.table, l.db.Address())
+			"the ledger, table %s, does not exist in %s", l.table, l.db.Address()).Named("ledger-missing")
 	}
 	row := rows[0]
 	if missing := row[1]; missing != "" {
 		return cleanup.Errorf(cleanup.Configuration, "is it another table, or of another version? message-cleanup setup prints the SQL that makes it",
-			"the ledger, table %s, lacks what it is made of: %s", row[0], missing)
+			"the ledger, table %s, lacks what it is made of: %s", row[0], missing).Named("ledger-columns")
 	}
 	if row[2] != "t" || write && row[3] != "t" {
-		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not keep the ledger, table %s", l.db.config.User, row[0])
+		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not keep the ledger, table %s", l.db.config.User, row[0]).Named("ledger-privileges")
 	}
 	l.name = row[0]
 	return nil

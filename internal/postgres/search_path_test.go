@@ -109,10 +109,14 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 				pgtest.Exec(t, holder, "BEGIN; SELECT FROM messages WHERE id = 1000 FOR UPDATE")
 				r := run(t, func(s *setup) {
 					s.policy.Strategy, s.policy.Hold = strategy, "is_held(id)"
+					if backlog := s.status(t).Backlog; backlog != exactly(2_990) {
+						t.Errorf("status counts a backlog of %v, want 2,990", backlog)
+					}
 					s.begin = func(table *postgres.Table) { // a connection that is lost asks what became of its batches
 						if err := table.CheckGuards(t.Context(), 1_000_000, 0.9); err != nil {
 							t.Error(err)
 						}
+						checkEverything(t, other(t, s), table, s.policy)
 						if err := other(t, s).Lock(t.Context(), s.policy.Name, "public.messages", false); cleanup.KindOf(err) != cleanup.Incomplete {
 							t.Errorf("the lock of a second run: %v", err)
 						}
@@ -133,6 +137,21 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 				pgtest.Exec(t, conn, "DROP TABLE messages, archive; DROP FUNCTION archive, is_held")
 			})
 		}
+		t.Run(path+"/numbers", func(t *testing.T) {
+			pgtest.Exec(t, conn, strings.ReplaceAll(`
+				CREATE TABLE messages (id bigint, expires_at bigint);
+				INSERT INTO messages SELECT n, extract(epoch FROM now()) + 3600 * (n - 10.5) FROM generate_series(1, 20) n;
+				CREATE FUNCTION is_held(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = 1';
+				GRANT SELECT, DELETE ON messages TO %role%`, "%role%", role))
+			r := run(t, func(s *setup) {
+				s.policy.Hold = "is_held(id)"
+				if got := s.status(t); got.Backlog != exactly(9) || got.Overdue == nil || got.Overdue.Round(time.Hour) < 8*time.Hour {
+					t.Errorf("status is %+v, want 9 expired rows, the oldest for 8.5 hours", got)
+				}
+			})
+			want(t, r, cleanup.OutcomeComplete, 9)
+			pgtest.Exec(t, conn, "DROP TABLE messages; DROP FUNCTION is_held")
+		})
 		t.Run(path+"/partition", func(t *testing.T) {
 			pgtest.Exec(t, conn, strings.ReplaceAll(`
 				CREATE TABLE messages (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
@@ -165,6 +184,36 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 		if _, err := unprotected.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err == nil || !strings.Contains(err.Error(), "TRAPPED") {
 			t.Errorf("%s is not trapped: %v", sql, err)
 		}
+	}
+}
+
+// checkEverything does what the commands check and setup do.
+func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, policy cleanup.Policy) {
+	t.Helper()
+	server, err := db.Server(t.Context(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, err := db.CheckServer(t.Context(), server, time.Minute, time.Second)
+	if err != nil {
+		t.Error(err)
+	}
+	findings = append(findings, db.CheckTable(t.Context(), policy, server)...)
+	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
+	if err := table.CheckConditions(t.Context()); err != nil {
+		t.Error(err)
+	}
+	rows, err := table.CheckRows(t.Context(), policy, server.Clock)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, finding := range append(findings, rows...) {
+		if finding.Name == "not-checked" || strings.Contains(finding.Text, "TRAPPED") {
+			t.Errorf("found %+v", finding)
+		}
+	}
+	if _, err := db.Setup(t.Context(), server, postgres.Setup{Role: "nobody", Policies: []cleanup.Policy{policy}, MaxLag: time.Second, Ledger: ledgerTable}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -14,6 +14,7 @@ type Setup struct {
 	Role     string // that makes the runs; need not exist
 	Policies []cleanup.Policy
 	MaxLag   time.Duration // how far a standby may be behind; 0: nobody looks
+	Ledger   string        // its table, an SQL name; "": none
 }
 
 // Step is one statement of what is missing. It can be run again without harm.
@@ -61,7 +62,14 @@ func (db *DB) Setup(ctx context.Context, server Server, s Setup) (steps []Step, 
 		}
 		steps = append(steps, more...)
 	}
-	return steps, nil
+	if s.Ledger == "" {
+		return steps, nil
+	}
+	sql, err := db.ledgerSQL(ctx, s.Ledger, s.Role)
+	for _, statement := range sql {
+		steps = append(steps, Step{Why: "The ledger: the role adds rows and closes them, and cannot delete them", SQL: statement})
+	}
+	return steps, err
 }
 
 func (db *DB) setupPolicy(ctx context.Context, server Server, p place, policy cleanup.Policy, role string) (steps []Step, err error) {
@@ -110,7 +118,7 @@ func (db *DB) Apply(ctx context.Context, sql string) error {
 	} else {
 		_, err = exec(ctx, db.reader,
 			statement{sql: begin},
-			statement{sql: "SELECT set_config('lock_timeout', '" + milliseconds(applyLockTimeout) + "', true)"},
+			statement{sql: "SELECT pg_catalog.set_config('lock_timeout', '" + milliseconds(applyLockTimeout) + "', true)"},
 			statement{sql: sql},
 			statement{sql: commit})
 	}

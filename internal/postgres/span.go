@@ -13,9 +13,6 @@ import (
 // the run does not wait for it.
 const spanLimit = time.Second
 
-// byIndex keeps the planner from reading the table for what an index knows.
-const byIndex = "set_config('enable_seqscan', 'off', true)"
-
 // Span returns the earliest and the latest expiry among the rows that are to be
 // deleted. Both are nil if there are none, or if indexes do not tell within a
 // second; one is nil if it is infinite. Exact bounds of what was deleted would
@@ -31,7 +28,7 @@ func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *ti
 		return "(extract(epoch FROM CASE WHEN isfinite(" + value + ") THEN " + value + " END) * 1000000)::bigint"
 	}
 	args := append([]string{e.bound}, e.zone...)
-	rows, err := t.db.queryWith(ctx, "SELECT "+byIndex+", set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true)",
+	rows, err := t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true), "+byIndex,
 		"SELECT "+micros("oldest")+", "+micros("newest")+
 			"\nFROM (SELECT "+fmt.Sprintf(e.instant, "min("+e.column+")")+" AS oldest, "+fmt.Sprintf(e.instant, "max("+e.column+")")+" AS newest"+
 			"\n  FROM "+t.from()+" WHERE "+e.doomed()+") AS span", args...)

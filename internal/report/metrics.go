@@ -34,6 +34,7 @@ var (
 	heldRows       = metric{"message_cleanup_held_rows", prometheus.GaugeValue, "Expired rows that the policy's hold condition keeps; absent: not counted.", ofPolicy}
 	lockedRows     = metric{"message_cleanup_locked_rows", prometheus.GaugeValue, "Expired rows that others held locked to the end of the last run.", ofPolicy}
 	refusedRows    = metric{"message_cleanup_refused_rows", prometheus.GaugeValue, "Expired rows that the database did not delete in the last run.", ofPolicy}
+	lastDeleted    = metric{"message_cleanup_last_run_deleted_rows", prometheus.GaugeValue, "Rows that the policy's last run deleted.", ofPolicy}
 	deletedRows    = metric{"message_cleanup_deleted_rows_total", prometheus.CounterValue, "Rows deleted.", ofPolicy}
 	batchesTotal   = metric{"message_cleanup_batches_total", prometheus.CounterValue, "Batches, each of which is one transaction.", ofPolicy}
 	retriesTotal   = metric{"message_cleanup_retries_total", prometheus.CounterValue, "Tries of a batch or a query that were repeated.", ofPolicy}
@@ -43,11 +44,14 @@ var (
 // metrics is every metric but the histogram.
 var metrics = []metric{
 	lastRun, lastSuccess, lastTook, buildInfo,
-	lastOutcome, lastVerified, backlogRows, overdueSeconds, heldRows, lockedRows, refusedRows,
+	lastOutcome, lastVerified, backlogRows, overdueSeconds, heldRows, lockedRows, refusedRows, lastDeleted,
 	deletedRows, batchesTotal, retriesTotal, pausedSeconds,
 }
 
 const batchMetric = "message_cleanup_batch_duration_seconds"
+
+// ofLastRun is what is not known of a run that came to no policy.
+var ofLastRun = []metric{backlogRows, overdueSeconds, heldRows, lockedRows, refusedRows, lastDeleted}
 
 var batchSeconds = prometheus.NewDesc(batchMetric, "How long the server worked on a batch.", ofPolicy, nil)
 
@@ -106,7 +110,7 @@ func (f *figures) update(r cleanup.Result, policies []string, version string) {
 	}
 	// It ended before it came to any policy, for all of which that is the outcome.
 	f.drop(func(s series) bool {
-		return slices.Contains([]string{backlogRows.name, overdueSeconds.name, heldRows.name, lockedRows.name, refusedRows.name}, s.name)
+		return slices.ContainsFunc(ofLastRun, func(m metric) bool { return m.name == s.name })
 	})
 	for s := range f.values {
 		if s.name == lastVerified.name {
@@ -143,6 +147,7 @@ func (f *figures) policy(p cleanup.PolicyResult, end float64) {
 	if p.Outcome() == cleanup.OutcomeComplete {
 		f.values[lastVerified.of(p.Name)] = end
 	}
+	f.values[lastDeleted.of(p.Name)] = float64(p.Deleted)
 	f.values[lockedRows.of(p.Name)] = float64(p.Locked)
 	f.values[refusedRows.of(p.Name)] = float64(p.Refused)
 	f.values[deletedRows.of(p.Name)] += float64(p.Deleted)

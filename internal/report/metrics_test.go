@@ -118,6 +118,7 @@ func TestMetricsGoOnFromNightToNight(t *testing.T) {
 		`oldest_overdue_seconds{policy="chat"}`:                    "5400",
 		`locked_rows{policy="chat"}`:                               "7",
 		`deleted_rows_total{policy="chat"}`:                        "150",
+		`last_run_deleted_rows{policy="chat"}`:                     "50",
 		`batches_total{policy="chat"}`:                             "4",
 		`paused_seconds_total{policy="chat",reason="replica_lag"}`: "3",
 		`batch_duration_seconds_bucket{policy="chat",le="0.1"}`:    "2",

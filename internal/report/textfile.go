@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -101,4 +102,32 @@ func valueOf(m *dto.Metric, label string) string {
 		}
 	}
 	return ""
+}
+
+// ReadLastRun tells what the metrics at path say of a policy's last run. It is
+// the zero value if there is no such file.
+func ReadLastRun(path, policy string) (LastRun, error) {
+	f, err := readFigures(path)
+	if err != nil {
+		return LastRun{}, err
+	}
+	last := LastRun{Note: path}
+	if at := f.values[lastRun.of()]; at > 0 {
+		last.Ended = time.UnixMilli(int64(at * 1000)).UTC()
+	}
+	if at := f.values[lastVerified.of(policy)]; at > 0 {
+		last.Verified = time.UnixMilli(int64(at * 1000)).UTC()
+	}
+	if rows, known := f.values[lastDeleted.of(policy)]; known {
+		last.Deleted = new(int64(rows))
+	}
+	for _, o := range outcomes {
+		if f.values[lastOutcome.of(policy, string(o))] == 1 {
+			last.Outcome = string(o)
+		}
+	}
+	if last.Outcome == "" { // it is new in the configuration
+		return LastRun{}, nil
+	}
+	return last, nil
 }
