@@ -31,6 +31,9 @@ type piece struct {
 // the statement waited for it is checked again, and survives.
 func (p *piece) condition() string {
 	doomed := p.table.expiry.doomed()
+	if p.table.placeless[p.leaf].Foreign != "" {
+		doomed = p.table.expiry.doomedElsewhere()
+	}
 	if p.byTID {
 		doomed = "(" + doomed + ") IS TRUE"
 	}
@@ -93,12 +96,12 @@ func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
 	if SQLState(err) == lockNotAvailable {
 		return batch, cleanup.ErrLocked
 	}
-	return batch, err
+	return batch, p.table.onServer(p.leaf, err)
 }
 
 // DeleteUnlocked implements cleanup.Piece.
 func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
-	if !p.table.mayLock {
+	if _, placeless := p.table.placeless[p.leaf]; placeless || !p.table.mayLock {
 		return p.countOnly(ctx)
 	}
 	return p.run(ctx,

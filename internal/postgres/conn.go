@@ -205,8 +205,11 @@ func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 		if err == nil {
 			return conn, nil
 		}
+		if ctx.Err() != nil {
+			return nil, cleanup.Errorf(cleanup.Incomplete, "", "interrupted while connecting to the database: %w", context.Cause(ctx))
+		}
 		left := time.Until(deadline)
-		if !worthWaiting(err) || left <= 0 || ctx.Err() != nil {
+		if !worthWaiting(err) || left <= 0 {
 			return nil, classify(err)
 		}
 		next := min(wait/2+rand.N(wait), left)
@@ -219,7 +222,6 @@ func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, classify(err)
 		case <-db.opts.Stop:
 			return nil, cleanup.Errorf(cleanup.Incomplete, "", "interrupted while waiting for the database: %w", err)
 		case <-time.After(next):

@@ -91,10 +91,10 @@ func classify(err error) error {
 		return forPerson(cleanup.NeedsPerson, server,
 			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS").Named("row-level-security")
 	case code == insufficientRights, strings.HasPrefix(code, "28"):
-		return forPerson(cleanup.Permission, server, "grant the role what it needs: USAGE on the schema, and on the table SELECT, DELETE, and UPDATE of the expiry column")
+		return forPerson(cleanup.Permission, server, "grant the role what it needs: message-cleanup check, as this role, prints the GRANT")
 	case code == undefinedDatabase, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "22"):
 		// Class 42: a name or a condition that does not fit; class 22: a value.
-		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database")
+		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database; message-cleanup check says which")
 	case code == readOnlyTransaction:
 		return forPerson(cleanup.NeedsPerson, server, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it")
 	case code == notInState, strings.HasPrefix(code, "23"):
