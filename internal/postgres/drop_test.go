@@ -363,7 +363,7 @@ func TestPartitionsBehindATransactionPooler(t *testing.T) {
 	cluster := pgtest.Private(t, pgtest.Options{TCP: true})
 	conn := pgtest.Conn(t, cluster.URL("postgres"))
 	months(t, conn, 3)
-	s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres")))
+	s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres"), "transaction", ""))
 	s.policy.Strategy = cleanup.Partition
 	want(t, s.run(t), cleanup.OutcomeComplete, 300)
 	wantLive(t, conn)

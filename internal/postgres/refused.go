@@ -19,7 +19,7 @@ import (
 // what they are cut by, and what lies between its quarters.
 const quartersSQL = `
 SELECT n, q[1], q[2], q[3], q[4], q[5]
-FROM (SELECT count(*) AS n, percentile_disc(ARRAY[0, 0.25, 0.5, 0.75, 1]) WITHIN GROUP (ORDER BY %[1]s) AS q
+FROM (SELECT count(*) AS n, percentile_disc(ARRAY[0, 0.25, 0.5, 0.75, 1]::float8[]) WITHIN GROUP (ORDER BY %[1]s) AS q
       FROM ONLY %[2]s WHERE %[3]s) AS piece`
 
 // Split implements cleanup.Divisible. Windows are cut by the expiry column as long as
