@@ -39,10 +39,10 @@ func (e *Entry) growSQL() string {
 WITH grown AS (
   UPDATE ` + e.ledger.name + `
   SET deleted = deleted + $3::bigint, batches = batches + 1,
-      dropped_partitions = CASE $4::text WHEN '' THEN dropped_partitions ELSE array_append(dropped_partitions, $4::text) END
+      dropped_partitions = CASE $4::text WHEN '' THEN dropped_partitions ELSE pg_catalog.array_append(dropped_partitions, $4::text) END
   WHERE run_id = $1::uuid AND policy = $2::text AND hash IS NULL
   RETURNING 1)
-SELECT 1 / count(*) FROM grown`
+SELECT 1 / pg_catalog.count(*) FROM grown`
 }
 
 // grow is the statement that travels with a batch's COMMIT; none without a
@@ -219,7 +219,7 @@ func (l *Ledger) closed(ctx context.Context, runID, policy, outcome string) (cle
 
 // start begins a transaction that is durable when it ends.
 func (l *Ledger) start() []statement {
-	return []statement{{sql: begin}, {sql: flushSettings}, {settings, []string{milliseconds(chainWait), milliseconds(batchTimeout)}}}
+	return []statement{{sql: begin}, {settings, []string{milliseconds(chainWait), milliseconds(batchTimeout)}}, {sql: flushSettings}}
 }
 
 // ledgerTries is how often a transaction of the ledger is tried, for about five

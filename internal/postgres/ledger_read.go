@@ -34,7 +34,7 @@ SELECT format('%I.%I', n.nspname, c.relname),
          AND (SELECT coalesce(bool_and(has_column_privilege(c.oid, attnum, 'UPDATE')), false)
               FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = ANY (string_to_array($3, ',')))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'r'`
+WHERE c.oid = $1::oid AND c.relkind = 'r'`
 
 // Check tells whether the ledger is there and the role may keep it. Its error
 // says what is missing, with the SQL that mends it as far as that fits a line:
@@ -57,7 +57,10 @@ func (l *Ledger) check(ctx context.Context, write bool) error {
 	for _, c := range ledgerColumns {
 		columns = append(columns, c.name)
 	}
-	rows, err := l.db.queryOfRole(ctx, "SELECT", ledgerQuery, name.Sanitize(), strings.Join(columns, ","), strings.Join(growingColumns(), ","))
+	rows, err := l.db.queryOfRole(ctx, "SELECT", resolveQuery, name.Sanitize())
+	if err == nil {
+		rows, err = l.db.query(ctx, ledgerQuery, rows[0][0], strings.Join(columns, ","), strings.Join(growingColumns(), ","))
+	}
 	switch {
 	case SQLState(err) == insufficientRights:
 		return cleanup.Errorf(cleanup.Permission, hint, "permission denied: role %q may not look into the schema of the ledger, %s", l.db.config.User, l.table).Named("ledger-privileges")
