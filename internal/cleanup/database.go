@@ -72,8 +72,8 @@ type Piece interface {
 // Divisible is a Piece of which a part can be deleted.
 type Divisible interface {
 	Piece
-	// Split looks at the expired rows that are left in the piece and, if there are
-	// several, cuts it into parts, about quarters. It changes nothing.
+	// Split looks at the expired rows that are left in the piece and cuts it into
+	// parts, about quarters; a single row cannot be cut. It changes nothing.
 	Split(ctx context.Context) (rows int64, parts []Divisible, err error)
 	// Key names a row of the piece, and the table that holds it; "": it is empty.
 	Key(ctx context.Context) (table, key string, err error)

@@ -69,9 +69,9 @@ func (p *policyRun) divide(ctx context.Context, piece Divisible, cause error, fa
 		return err
 	case rows == 0: // somebody else deleted them meanwhile
 		return nil
-	case isRefused && (rows == 1 || !p.pays()):
+	case isRefused && (len(parts) == 0 || !p.pays()):
 		return p.leave(ctx, piece, rows, refused)
-	case rows == 1: // it alone takes too long
+	case len(parts) == 0: // a single row takes too long
 		return cause
 	}
 	for _, part := range parts {

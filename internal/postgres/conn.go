@@ -233,7 +233,7 @@ func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 // there in a moment.
 func worthWaiting(err error) bool {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return isConnectionLoss(server.Code) || server.Code == tooManyConnections
+		return poolerError(server) == nil && (isConnectionLoss(server.Code) || server.Code == tooManyConnections)
 	}
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
 		return false

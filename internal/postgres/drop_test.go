@@ -276,13 +276,19 @@ func TestLostAnswerToADropIsAskedFor(t *testing.T) {
 	for _, committed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
 			eachWay(t, func(t *testing.T, s *setup, conn *pgx.Conn) {
-				at := pgtest.Message{}
+				var at pgtest.Message
+				begun := map[int]int{} // a connection's round with a BEGIN
 				commits := 0
 				s.url = pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
-					if m.SQL == "commit" && m.Index < 8 { // alone, or behind what the ledger gets
+					if strings.HasPrefix(m.SQL, "begin") {
+						begun[m.Conn] = m.Round
+					}
+					if m.SQL == "commit" && m.Round != begun[m.Conn] { // sent when all before it was answered
 						if commits++; commits == 2 {
 							at = m.Place()
-							at.FromServer = committed
+							if committed { // then the answer is lost
+								at.FromServer, at.Index = true, 0
+							}
 						}
 					}
 					return commits == 2 && m.Place() == at
@@ -357,7 +363,7 @@ func TestPartitionsBehindATransactionPooler(t *testing.T) {
 	cluster := pgtest.Private(t, pgtest.Options{TCP: true})
 	conn := pgtest.Conn(t, cluster.URL("postgres"))
 	months(t, conn, 3)
-	s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres")))
+	s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres"), "transaction", ""))
 	s.policy.Strategy = cleanup.Partition
 	want(t, s.run(t), cleanup.OutcomeComplete, 300)
 	wantLive(t, conn)

@@ -83,6 +83,9 @@ func classify(err error) error {
 		// The connection broke, or was closed after its context was cancelled.
 		return &cleanup.TransientError{Err: err}
 	}
+	if refused := poolerError(server); refused != nil {
+		return refused
+	}
 	switch code := server.Code; {
 	case isTransient(server):
 		return &cleanup.TransientError{Err: err}
@@ -110,6 +113,8 @@ func classify(err error) error {
 func classifyConnect(err error) error {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case ok && poolerError(server) != nil:
+		return poolerError(server)
 	case errors.Is(err, syscall.EMFILE):
 		return &cleanup.Error{Kind: cleanup.Unavailable, Err: err,
 			Hint: "this program may not open more files: raise LimitNOFILE= of the service, or ulimit -n, or lower workers"}

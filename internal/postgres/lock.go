@@ -113,6 +113,7 @@ func (db *DB) Unlock(ctx context.Context) {
 	db.locks.Lock()
 	defer db.locks.Unlock()
 	if db.lock != nil {
+		rollback(ctx, db.lock.conn) // a pooler closes the server's connection with what is still open on it
 		_ = db.lock.conn.Close(ctx)
 		db.lock = nil
 	}

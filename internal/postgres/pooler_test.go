@@ -11,48 +11,149 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
 	"message-cleanup/internal/postgres"
 )
 
-func TestTransactionPoolerInBetween(t *testing.T) {
-	t.Parallel()
-	cluster := pgtest.Private(t, pgtest.Options{TCP: true})
-	url := cluster.URL("postgres")
-	conn := pgtest.Conn(t, url)
-	table(t, conn, 3_000)
-	pooled := pgbouncer(t, cluster.TCPURL("postgres"))
+// leftBehind looks at what a run may have left on the server's connection that
+// the asking client is given: settings but those that PgBouncer sets for each,
+// prepared statements and locks.
+const leftBehind = `
+SELECT coalesce(string_agg(what, ', '), '') FROM (
+  SELECT 'setting ' || name || '=' || setting FROM pg_settings WHERE source = 'session'
+    AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')
+  UNION ALL SELECT 'prepared statement ' || name FROM pg_prepared_statements WHERE name <> ''
+  UNION ALL SELECT locktype || ' lock' FROM pg_locks
+    WHERE pid = pg_backend_pid() AND locktype NOT IN ('relation', 'virtualxid') OR locktype = 'advisory'
+) AS found(what)`
 
-	for address, want := range map[string]bool{url: false, pooled: true} {
-		db, err := postgres.Open(t.Context(), postgres.Options{URL: address, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if server, err := db.Server(t.Context(), time.Now); err != nil || server.Pooled != want {
-			t.Errorf("a pooler in between: %v, want %v (%v)", server.Pooled, want, err)
-		}
-		db.Close()
-	}
+func TestPoolerInBetween(t *testing.T) {
+	for _, mode := range []string{"session", "transaction"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			cluster := pgtest.Private(t, pgtest.Options{TCP: true})
+			url := cluster.URL("postgres")
+			conn := pgtest.Conn(t, url)
+			table(t, conn, 3_000)
+			pooled := pgbouncer(t, cluster.TCPURL("postgres"), mode, "default_pool_size = 4")
 
-	first := newSetup(t, pooled)
-	var second cleanup.PolicyResult
-	first.runner.Progress = func(p cleanup.Progress) {
-		if p.Batches == 2 {
-			second = newSetup(t, pooled).run(t)
-		}
+			for address, want := range map[string]bool{url: false, pooled: true} {
+				db, err := postgres.Open(t.Context(), postgres.Options{URL: address, Log: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if server, err := db.Server(t.Context(), time.Now); err != nil || server.Pooled != want {
+					t.Errorf("a pooler in between: %v, want %v (%v)", server.Pooled, want, err)
+				}
+				db.Close()
+			}
+
+			first := newSetup(t, pooled)
+			var second cleanup.PolicyResult
+			first.runner.Progress = func(p cleanup.Progress) {
+				if p.Batches == 2 {
+					direct := newSetup(t, url) // its lock is the same
+					second = direct.run(t)
+				}
+			}
+			want(t, first.run(t), cleanup.OutcomeComplete, 3_000)
+			wantKind(t, second, cleanup.Incomplete)
+
+			// Each of the clients holds one of the pooler's connections: all are seen.
+			pgtest.Eventually(t, "the pooler's connections to be idle", func() bool {
+				return pgtest.Int(t, conn, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'message-cleanup' AND state <> 'idle'") == 0
+			})
+			pids, clients := map[int64]bool{}, []*pgx.Conn{}
+			for range pgtest.Int(t, conn, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()") {
+				client := pgtest.Conn(t, pooled+"&default_query_exec_mode=exec")
+				var left string
+				if err := client.QueryRow(t.Context(), leftBehind).Scan(&left); err != nil {
+					t.Fatal(err)
+				}
+				if left != "" {
+					t.Errorf("left behind: %s", left)
+				}
+				pgtest.Exec(t, client, "BEGIN")
+				pids[pgtest.Int(t, client, "SELECT pg_backend_pid()")] = true
+				clients = append(clients, client)
+			}
+			if len(pids) < 3 {
+				t.Errorf("%d connections of the pooler were looked at: the run had more", len(pids))
+			}
+			for _, client := range clients {
+				_ = client.Close(t.Context())
+			}
+			want(t, newSetup(t, pooled).run(t), cleanup.OutcomeComplete, 0)
+		})
 	}
-	want(t, first.run(t), cleanup.OutcomeComplete, 3_000)
-	wantKind(t, second, cleanup.Incomplete) // the lock holds, through the pooler too
-	pgtest.Eventually(t, "the pooler's connections to be without locks", func() bool {
-		return pgtest.Int(t, conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-	})
-	want(t, newSetup(t, pooled).run(t), cleanup.OutcomeComplete, 0)
 }
 
-// pgbouncer starts a pooler in transaction mode before the server, and returns
-// the address through it.
-func pgbouncer(t *testing.T, serverURL string) string {
+func TestTwoRunsAtOnceThroughATransactionPoolerWithoutLockCountEachRowOnce(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
+		cluster := pgtest.Private(t, pgtest.Options{TCP: true})
+		conn := pgtest.Conn(t, cluster.URL("postgres"))
+		table(t, conn, 10_000)
+		pooled := pgbouncer(t, cluster.TCPURL("postgres"), "transaction", "default_pool_size = 3") // fewer than are asked for
+		results := make(chan cleanup.PolicyResult)
+		for range 2 {
+			go func() {
+				s := newSetup(t, pooled)
+				s.policy.Strategy, s.locked, s.runner.Workers, s.runner.BatchMaxRows = strategy, false, 2, 200
+				results <- s.run(t)
+			}()
+		}
+		a, b := <-results, <-results
+		if a.Err != nil || b.Err != nil {
+			t.Fatal(a.Err, b.Err)
+		}
+		if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); a.Deleted+b.Deleted != 10_000 || left != 10_000 {
+			t.Errorf("%d and %d rows are reported, 10,000 were expired; %d are left, want 10,000", a.Deleted, b.Deleted, left)
+		}
+	})
+}
+
+func TestWhatAPoolerRefusesIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Private(t, pgtest.Options{TCP: true})
+	conn := pgtest.Conn(t, cluster.URL("postgres"))
+	table(t, conn, 100)
+	cases := []struct {
+		name, mode, line, parameter string
+		kind                        cleanup.Kind
+		text, hint                  string
+	}{
+		{"statement mode", "statement", "", "", cleanup.Configuration, "transaction blocks not allowed", "pool_mode"},
+		{"a start-up parameter", "transaction", "", "&statement_timeout=1000", cleanup.Configuration, "statement_timeout", "ignore_startup_parameters"},
+		{"options", "transaction", "", "&options=-csearch_path%3Dchat", cleanup.Configuration, "options", "ignore_startup_parameters"},
+		{"a pool of one connection", "transaction", "default_pool_size = 1\nquery_wait_timeout = 1", "", cleanup.Incomplete, "query_wait_timeout", "pool_size"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres"), c.mode, c.line)+c.parameter)
+			waited := 0
+			s.opts.Waiting = func(error, time.Duration) { waited++ }
+			r := s.run(t)
+			wantKind(t, r, c.kind)
+			if !strings.Contains(r.Err.Error(), c.text) || !strings.Contains(cleanup.HintOf(r.Err), c.hint) || r.Deleted != 0 || r.Retries != 0 || waited != 0 {
+				t.Errorf("%v (%s), %d rows deleted, %d retries, %d waits; want %q with hint %q at once", r.Err, cleanup.HintOf(r.Err), r.Deleted, r.Retries, waited, c.text, c.hint)
+			}
+			if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); left != 200 {
+				t.Errorf("%d rows are left, want 200", left)
+			}
+		})
+	}
+	t.Run("a start-up parameter that it ignores", func(t *testing.T) {
+		s := newSetup(t, pgbouncer(t, cluster.TCPURL("postgres"), "transaction", "ignore_startup_parameters = statement_timeout")+"&statement_timeout=1")
+		want(t, s.run(t), cleanup.OutcomeComplete, 100)
+	})
+}
+
+// pgbouncer starts a pooler before the server, with more lines in its
+// configuration, and returns the address through it.
+func pgbouncer(t *testing.T, serverURL, mode, lines string) string {
 	binary, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		binary = "/usr/sbin/pgbouncer"
@@ -77,10 +178,10 @@ listen_addr = 127.0.0.1
 listen_port = %d
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
-default_pool_size = 5
+pool_mode = %s
 logfile = %s
-`, server.Host, server.Port, server.User, port, filepath.Join(dir, "log"))
+%s
+`, server.Host, server.Port, server.User, port, mode, filepath.Join(dir, "log"), lines)
 	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
 		_ = os.Chmod(path, 0o777)
 	}

@@ -19,7 +19,7 @@ import (
 // what they are cut by, and what lies between its quarters.
 const quartersSQL = `
 SELECT n, q[1], q[2], q[3], q[4], q[5]
-FROM (SELECT count(*) AS n, percentile_disc(ARRAY[0, 0.25, 0.5, 0.75, 1]) WITHIN GROUP (ORDER BY %[1]s) AS q
+FROM (SELECT count(*) AS n, percentile_disc(ARRAY[0, 0.25, 0.5, 0.75, 1]::float8[]) WITHIN GROUP (ORDER BY %[1]s) AS q
       FROM ONLY %[2]s WHERE %[3]s) AS piece`
 
 // Split implements cleanup.Divisible. Windows are cut by the expiry column as long as
@@ -31,6 +31,9 @@ func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Divisibl
 	}
 	rows, cuts, err := p.quarters(ctx, column)
 	if err == nil && rows > 1 && cuts[0] == cuts[4] && cast != "tid" {
+		if _, placeless := p.table.placeless[p.leaf]; placeless {
+			return rows, nil, nil
+		}
 		column, cast = "ctid", "tid"
 		rows, cuts, err = p.quarters(ctx, column)
 	}
