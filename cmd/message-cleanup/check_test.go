@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -424,6 +425,25 @@ func TestCheckNamesWhoHoldsTheSpaceBack(t *testing.T) {
 		pgtest.Exec(t, o.conn, sql)
 	}
 	o.isClean("after it was mended")
+}
+
+func TestCheckAtAPrimaryAndAtItsStandby(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Private(t, pgtest.Options{})
+	standby := pgtest.Standby(t, primary, "second")
+	o := newOperator(t, primary.URL("postgres"))
+	pgtest.Eventually(t, "the standby to stream", func() bool {
+		return pgtest.Int(t, o.conn, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
+	})
+	o.setsUp()
+	o.isClean("before anything is planted")
+	o.meets(defect{plant: "REVOKE pg_read_all_stats FROM %role%", want: "standbys-hidden warning"})
+
+	o.as = strings.Replace(o.as, neturl.QueryEscape(primary.Dir), neturl.QueryEscape(standby.Dir), 1)
+	pgtest.Eventually(t, "the standby to follow", func() bool {
+		c := o.checks()
+		return len(c.Findings) == 1 && c.Findings[0].Name == "standby" && c.Findings[0].Severity == "error"
+	})
 }
 
 // The role that setup makes may do what a run does, for every strategy, and
