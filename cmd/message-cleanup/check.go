@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -98,11 +97,7 @@ func (c *checkup) configuration(ctx context.Context) {
 // database connects once: who asks wants to know now.
 func (c *checkup) database(ctx context.Context) {
 	var err error
-	c.db, err = postgres.Open(ctx, postgres.Options{
-		URL:            c.cfg.Database.URL,
-		ConnectTimeout: c.cfg.Database.ConnectTimeout,
-		Log:            slog.New(slog.DiscardHandler),
-	})
+	c.db, err = c.connectOnce(ctx, c.cfg)
 	if err != nil {
 		c.fail("", err)
 		return

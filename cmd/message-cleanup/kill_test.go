@@ -117,8 +117,8 @@ func (k *killed) finish() {
 	if err != nil {
 		k.Fatal(err)
 	}
-	if findings, err := cleanup.VerifyChain(rows, ""); err != nil || len(findings) > 0 {
-		k.Error(err, findings)
+	if chain, err := cleanup.VerifyChain(rows, ""); err != nil || len(chain.Findings) > 0 || chain.Open > 0 {
+		k.Error(err, chain)
 	}
 	var closed int64
 	for _, row := range rows {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/config"
+	"message-cleanup/internal/postgres"
 )
 
 // version is set by the linker; a build by plain `go build` or `go install`
@@ -98,8 +100,9 @@ variables name.`,
 			}
 			return usageError{errors.New(problem)}
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.global.output != "text" && a.global.output != "json" {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			csv := a.global.output == "csv" && cmd.Name() == "history"
+			if a.global.output != "text" && a.global.output != "json" && !csv {
 				return usageError{fmt.Errorf("--output: %s is neither text nor json", quoted(a.global.output))}
 			}
 			return nil
@@ -119,7 +122,7 @@ variables name.`,
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours in the log on a terminal")
 	root.Flags().Bool("version", false, "print the version")
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.setupCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.setupCommand(), a.historyCommand(), a.scheduleCommand(), a.configCommand(), a.versionCommand())
 	addCompletion(root)
 	return root
 }
@@ -180,6 +183,17 @@ func (a *app) configOptions() config.Options {
 		flags["log.level"] = a.global.logLevel
 	}
 	return config.Options{File: a.global.config, Flags: flags, Environ: a.environ}
+}
+
+// connectOnce opens the database for who wants to know something now: it does not
+// wait for a server that is not there.
+func (a *app) connectOnce(ctx context.Context, cfg *config.Config) (*postgres.DB, error) {
+	return postgres.Open(ctx, postgres.Options{
+		URL:            cfg.Database.URL,
+		ConnectTimeout: cfg.Database.ConnectTimeout,
+		LockTimeout:    cfg.Batch.Target, // as a run's, which partitions on other servers have to know
+		Log:            slog.New(slog.DiscardHandler),
+	})
 }
 
 // noArguments is cobra.NoArgs with our exit status.

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,11 +41,7 @@ func (a *app) setup(role string, apply bool) error {
 	if err != nil {
 		return err
 	}
-	db, err := postgres.Open(ctx, postgres.Options{
-		URL:            cfg.Database.URL,
-		ConnectTimeout: cfg.Database.ConnectTimeout,
-		Log:            slog.New(slog.DiscardHandler),
-	})
+	db, err := a.connectOnce(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -151,7 +151,7 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 	var service systemd.Service
 	s.Next, service = a.askSystemd()
 	if service.Running {
-		s.AtWork = service.Status
+		s.AtWork = cmp.Or(service.Status, "it has just begun")
 	}
 	for _, policy := range cfg.Policies {
 		s.Policies = append(s.Policies, report.PolicyStatus{Policy: policy, Last: latest(runOfMetrics(cfg.Metrics.Textfile, policy.Name), runOfService(service))})
@@ -164,9 +164,7 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 func (a *app) lookAtTables(cfg *config.Config, s *report.Status) error {
 	ctx, cancel := untilSignal()
 	defer cancel()
-	db, err := postgres.Open(ctx, postgres.Options{
-		URL: cfg.Database.URL, ConnectTimeout: cfg.Database.ConnectTimeout, Log: slog.New(slog.DiscardHandler),
-	})
+	db, err := a.connectOnce(ctx, cfg)
 	if err != nil {
 		return err
 	}

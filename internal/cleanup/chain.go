@@ -8,6 +8,14 @@ import (
 	"strings"
 )
 
+// Chain is what the verification of a ledger says.
+type Chain struct {
+	Closed   int64  // rows in the chain
+	Open     int64  // rows of runs that are at work, or were killed since
+	Head     string // LedgerRow.Head of the last row; "": there is none
+	Findings []ChainFinding
+}
+
 // ChainFinding is one thing that is wrong with the ledger, and with which row.
 type ChainFinding struct {
 	Position int64  `json:"position"` // where in the chain; 0: the row has no place in it
@@ -38,11 +46,11 @@ func ParseHead(s string) (position int64, hash string, err error) {
 }
 
 // VerifyChain checks all rows of a ledger and returns what is wrong, in the
-// order of the chain. head is the newest one that was kept elsewhere, or "": it
+// order of the chain. Its error is that head cannot be read. head is the newest one that was kept elsewhere, or "": it
 // alone tells whether rows were removed from the end, or a whole chain was made
 // anew, which anybody can who may write to the table and knows how.
-func VerifyChain(rows []LedgerRow, head string) ([]ChainFinding, error) {
-	c := &chain{hashes: make(map[string]int64)}
+func VerifyChain(rows []LedgerRow, head string) (Chain, error) {
+	c := &verification{hashes: make(map[string]int64)}
 	var open []LedgerRow
 	for _, row := range rows {
 		if row.Position == nil {
@@ -57,22 +65,26 @@ func VerifyChain(rows []LedgerRow, head string) ([]ChainFinding, error) {
 		c.check(i)
 	}
 	if err := c.checkHead(head); err != nil {
-		return nil, err
+		return Chain{}, err
 	}
 	for _, row := range open {
 		c.checkOpen(row)
 	}
-	return c.findings, nil
+	result := Chain{Closed: int64(len(c.closed)), Open: int64(len(open)), Findings: c.findings}
+	if len(c.closed) > 0 {
+		result.Head = c.closed[len(c.closed)-1].Head()
+	}
+	return result, nil
 }
 
-// chain is the closed rows in order, and what was found so far.
-type chain struct {
+// verification is the closed rows in order, and what was found so far.
+type verification struct {
 	closed   []LedgerRow
 	hashes   map[string]int64 // where the row with a hash stands
 	findings []ChainFinding
 }
 
-func (c *chain) found(row LedgerRow, problem string) {
+func (c *verification) found(row LedgerRow, problem string) {
 	f := ChainFinding{RunID: row.RunID, Policy: row.Policy, Problem: problem}
 	if row.Position != nil {
 		f.Position = *row.Position
@@ -81,7 +93,7 @@ func (c *chain) found(row LedgerRow, problem string) {
 }
 
 // foundMissing tells of rows that are not there.
-func (c *chain) foundMissing(from, to int64) {
+func (c *verification) foundMissing(from, to int64) {
 	for position := from; position <= min(to, from+9); position++ {
 		c.findings = append(c.findings, ChainFinding{Position: position, Problem: "is missing: it was removed"})
 	}
@@ -91,7 +103,7 @@ func (c *chain) foundMissing(from, to int64) {
 }
 
 // check checks a row by itself, and against the one before it.
-func (c *chain) check(i int) {
+func (c *verification) check(i int) {
 	row := c.closed[i]
 	intact := row.Sum() == row.Hash
 	switch {
@@ -131,7 +143,7 @@ func (c *chain) check(i int) {
 	}
 }
 
-func (c *chain) checkHead(head string) error {
+func (c *verification) checkHead(head string) error {
 	if head == "" {
 		return nil
 	}
@@ -155,7 +167,7 @@ func (c *chain) checkHead(head string) error {
 
 // checkOpen checks a row without a place in the chain. While its run is at work
 // that is as it should be.
-func (c *chain) checkOpen(row LedgerRow) {
+func (c *verification) checkOpen(row LedgerRow) {
 	switch {
 	case row.Damage != nil:
 		c.found(row, fmt.Sprintf("was edited: %v", row.Damage))

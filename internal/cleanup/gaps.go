@@ -86,3 +86,12 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// String writes the days of a gap: "2026-03-02", "2026-03-02 to 2026-03-05".
+func (g Gap) String() string {
+	from, to := g.From.Format(time.DateOnly), g.To.Format(time.DateOnly)
+	if from == to {
+		return from
+	}
+	return from + " to " + to
+}

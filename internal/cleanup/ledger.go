@@ -52,7 +52,7 @@ type LedgerRow struct {
 	Position *int64 `json:"position"`
 	Previous string `json:"previous"` // the hash of the row before; "" of the first
 
-	Hash    string `json:"-"`
+	Hash    string `json:"hash,omitempty"`
 	Content string `json:"-"` // all of the above as the server wrote it, which is what Hash is the hash of
 	Damage  error  `json:"-"` // why Content could not be read: somebody changed the row. All above may be zero
 }

@@ -56,6 +56,8 @@ const (
 	opNext     = "next"
 	opDelete   = "delete"
 	opUnlocked = "delete unlocked"
+	opSplit    = "split"
+	opKey      = "key"
 	opFlush    = "flush"
 	opCount    = "count"
 	opPressure = "pressure"
@@ -67,6 +69,8 @@ type row struct {
 	lockedUntil time.Time
 	swallowed   bool // by a trigger: its deletion is accepted and does nothing
 	held        bool
+	refused     bool // by a foreign key
+	slow        bool // it alone takes longer than a batch may
 }
 
 // commit is a batch as the model's server remembers it.
@@ -268,13 +272,13 @@ func (m *model) Vacuum(ctx context.Context, leaf Leaf) error {
 	return wait(ctx, time.Second)
 }
 
-func (m *model) Unconfirmed() (rows int64) {
+func (m *model) Unconfirmed() (rows, doubtful int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.commits[m.flushed:] {
 		rows += int64(len(c.rows))
 	}
-	return rows
+	return rows, 0
 }
 
 // The errors that the tests inject.

@@ -67,7 +67,7 @@ func TestEveryKindOfColumn(t *testing.T) {
 					pgtest.Exec(t, conn, "INSERT INTO messages VALUES (true, "+value+")")
 				}
 				s := newSetup(t, url)
-				s.policy.Strategy = strategy
+				s.policy.Strategy, s.ledger = strategy, true
 				s.runner.BatchMaxRows = 7 // windows and ties in every value
 				if c.zone != "" {
 					s.policy.TimeZone = c.zone

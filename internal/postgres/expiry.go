@@ -20,7 +20,7 @@ type expiry struct {
 	hold   string // the operator's SQL, or ""
 
 	instant   string   // makes a timestamptz of a value, for %s
-	zone      []string // the parameter $2 of instant; may be none
+	zone      []string // the parameter $3 of instant; may be none
 	perSecond int64    // of a number's units; 0: the column is none
 }
 
@@ -146,23 +146,23 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 		e.instant = "%s"
 	case "timestamp without time zone":
 		e.cast = "timestamp"
-		e.instant, e.zone = "%s AT TIME ZONE $2::text", []string{policy.TimeZone}
+		e.instant, e.zone = "%s AT TIME ZONE $3::text", []string{policy.TimeZone}
 		e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone)
 	case "date":
 		e.cast = "date"
-		e.instant, e.zone = "%s::timestamp AT TIME ZONE $2::text", []string{policy.TimeZone}
+		e.instant, e.zone = "%s::timestamp AT TIME ZONE $3::text", []string{policy.TimeZone}
 		if e.bound, err = db.localCutoff(ctx, cutoff, policy.TimeZone); err == nil {
 			e.bound, err = db.value(ctx, localDate, e.bound)
 		}
 	case "integer", "bigint":
 		e.perSecond = policy.Unit.PerSecond()
 		e.cast, e.bound = "bigint", strconv.FormatInt(wholeUnits(cutoff, policy.Unit), 10)
-		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
+		e.instant = fmt.Sprintf("pg_catalog.to_timestamp((%%s)::float8 / %d::float8)", policy.Unit.PerSecond())
 	case "double precision":
 		e.perSecond = policy.Unit.PerSecond()
 		units := float64(cutoff.UnixMicro()) / float64(1_000_000/policy.Unit.PerSecond())
 		e.cast, e.bound = "float8", strconv.FormatFloat(units, 'f', -1, 64)
-		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
+		e.instant = fmt.Sprintf("pg_catalog.to_timestamp((%%s)::float8 / %d::float8)", policy.Unit.PerSecond())
 	default:
 		return nil, cleanup.Errorf(cleanup.Configuration,
 			"use a timestamptz, timestamp, date, bigint, integer or double precision column",

@@ -50,11 +50,6 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 			cleanup.NeedsPerson, "differs by 1h0m0s", "clock"},
 		{"a host clock that is an hour ahead", ``, func(s *setup) { s.now = func() time.Time { return time.Now().Add(time.Hour) } },
 			cleanup.NeedsPerson, "differs by 1h0m0s", "clock"},
-		{"a foreign key that refuses", `CREATE TABLE replies (message_id bigint REFERENCES messages); INSERT INTO replies VALUES (2)`, nil,
-			cleanup.NeedsPerson, "violates foreign key constraint", "ON DELETE CASCADE"},
-		{"a trigger that raises", `CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
-			CREATE TRIGGER no BEFORE DELETE ON messages FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION no()`, nil,
-			cleanup.NeedsPerson, "not this one", "trigger"},
 		{"strategy index without an index", `DROP INDEX messages_expires_at_idx`, func(s *setup) { s.policy.Strategy = cleanup.Index },
 			cleanup.Configuration, "no valid btree index", "create the index"},
 	}

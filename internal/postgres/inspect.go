@@ -69,7 +69,12 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        pg_stat_get_mod_since_analyze(c.oid),
        coalesce((SELECT quote_ident(m.amname) FROM pg_catalog.pg_am m WHERE m.oid = c.relam AND m.amname <> 'heap'), ''),
        coalesce((SELECT quote_ident(s.srvname) FROM pg_catalog.pg_foreign_table f
-                 JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid), '')
+                 JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid), ''),
+       coalesce((SELECT string_agg(format('%L || left(%I::text, 100)', a.attname || '=', a.attname), ' || '', '' || ' ORDER BY k.place)
+                 FROM pg_catalog.pg_index x
+                 CROSS JOIN unnest(x.indkey) WITH ORDINALITY AS k(attnum, place)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+                 WHERE x.indrelid = c.oid AND x.indisprimary AND k.place <= x.indnkeyatts), '''ctid='' || ctid::text')
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'f')
 ORDER BY c.relkind = 'f', n.nspname, c.relname`
@@ -101,7 +106,7 @@ type root struct{ oid, kind, column string }
 func (db *DB) identify(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (t *Table, r root, err error) {
 	t = &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
-		quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
 		placeless: make(map[string]cleanup.Leaf), advised: make(map[string]bool),
 	}
 	if r.oid, r.kind, err = t.find(ctx, policy.Table); err != nil {
@@ -167,7 +172,18 @@ func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (co
 
 // isName tells whether SQL reads the configured text as that name.
 func isName(configured, name string) bool {
-	return configured == pgx.Identifier{name}.Sanitize() || strings.ToLower(configured) == name
+	return configured == pgx.Identifier{name}.Sanitize() || fold(configured) == name
+}
+
+// fold makes lower case of ASCII's letters, and of no others, as PostgreSQL does
+// with names in UTF-8.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, name)
 }
 
 // readLeaves fills the facts about the tables that hold rows.
@@ -187,7 +203,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			return err
 		}
 		quoted := pgx.Identifier{row[1], row[2]}.Sanitize()
-		t.quoted[leaf.OID] = quoted
+		t.quoted[leaf.OID], t.keys[leaf.OID] = quoted, row[14]
 		expired, reachable := estimates[quoted]
 		if !reachable {
 			if !t.drops.leaving[leaf.OID] {

@@ -39,10 +39,10 @@ func (e *Entry) growSQL() string {
 WITH grown AS (
   UPDATE ` + e.ledger.name + `
   SET deleted = deleted + $3::bigint, batches = batches + 1,
-      dropped_partitions = CASE $4::text WHEN '' THEN dropped_partitions ELSE array_append(dropped_partitions, $4::text) END
+      dropped_partitions = CASE $4::text WHEN '' THEN dropped_partitions ELSE pg_catalog.array_append(dropped_partitions, $4::text) END
   WHERE run_id = $1::uuid AND policy = $2::text AND hash IS NULL
   RETURNING 1)
-SELECT 1 / count(*) FROM grown`
+SELECT 1 / pg_catalog.count(*) FROM grown`
 }
 
 // grow is the statement that travels with a batch's COMMIT; none without a
@@ -64,8 +64,16 @@ func growError(err error) error {
 	case lockNotAvailable: // not of a row that is to be deleted
 		return &cleanup.TransientError{Err: fmt.Errorf("the run's row in the ledger is locked by another transaction: %v", err)}
 	}
-	return fmt.Errorf("put the batch on record in the ledger: %w", classify(err))
+	return &ledgerError{classify(err)}
 }
+
+// ledgerError is an error of the ledger's own table, not of the rows of a batch.
+type ledgerError struct{ error }
+
+func (e *ledgerError) Error() string {
+	return "put the batch on record in the ledger: " + e.error.Error()
+}
+func (e *ledgerError) Unwrap() error { return e.error }
 
 const systemQuery = "SELECT system_identifier FROM pg_control_system()"
 
@@ -211,7 +219,7 @@ func (l *Ledger) closed(ctx context.Context, runID, policy, outcome string) (cle
 
 // start begins a transaction that is durable when it ends.
 func (l *Ledger) start() []statement {
-	return []statement{{sql: begin}, {sql: flushSettings}, {settings, []string{milliseconds(chainWait), milliseconds(batchTimeout)}}}
+	return []statement{{sql: begin}, {settings, []string{milliseconds(chainWait), milliseconds(batchTimeout)}}, {sql: flushSettings}}
 }
 
 // ledgerTries is how often a transaction of the ledger is tried, for about five

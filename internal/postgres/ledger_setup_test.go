@@ -13,6 +13,18 @@ import (
 
 const ledgerTable = "message_cleanup.runs"
 
+// grantLedger lets a role keep the ledger, as setup would.
+func grantLedger(t *testing.T, conn *pgx.Conn, role string) {
+	t.Helper()
+	grants, err := postgres.LedgerGrants(ledgerTable, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range grants {
+		pgtest.Exec(t, conn, sql)
+	}
+}
+
 // makeLedger makes the ledger as setup would.
 func makeLedger(t *testing.T, conn *pgx.Conn, table string) {
 	t.Helper()

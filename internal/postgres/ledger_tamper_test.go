@@ -63,12 +63,12 @@ func (tt *tampering) findings(head string, statements ...string) []cleanup.Chain
 	if err != nil {
 		tt.Fatal(err)
 	}
-	findings, err := cleanup.VerifyChain(rows, head)
+	chain, err := cleanup.VerifyChain(rows, head)
 	if err != nil {
 		tt.Fatal(err)
 	}
 	pgtest.Exec(tt, tt.conn, "DELETE FROM tampered; INSERT INTO tampered TABLE message_cleanup.runs")
-	return findings
+	return chain.Findings
 }
 
 // rehash gives a row of the copy the hash that its content should have, as

@@ -58,7 +58,10 @@ func newSetup(t *testing.T, url string) *setup {
 func (s *setup) run(t *testing.T) cleanup.PolicyResult {
 	t.Helper()
 	if s.ledger {
-		makeLedger(t, pgtest.Conn(t, s.url), ledgerTable)
+		conn := pgtest.Conn(t, s.url)
+		if pgtest.Int(t, conn, "SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'message_cleanup'") == 0 {
+			makeLedger(t, conn, ledgerTable)
+		}
 	}
 	result, err := s.try(t.Context())
 	if err != nil {
@@ -106,7 +109,7 @@ func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error
 	if s.begin != nil {
 		s.begin(table)
 	}
-	entry, err := s.open(ctx, db, plan)
+	entry, err := s.open(ctx, db, plan, table)
 	if err != nil {
 		return result, err
 	}
@@ -124,7 +127,7 @@ func (s *setup) try(ctx context.Context) (result cleanup.PolicyResult, err error
 }
 
 // open opens the run's row in the ledger, if one is kept.
-func (s *setup) open(ctx context.Context, db *postgres.DB, plan cleanup.Plan) (*postgres.Entry, error) {
+func (s *setup) open(ctx context.Context, db *postgres.DB, plan cleanup.Plan, table *postgres.Table) (*postgres.Entry, error) {
 	if !s.ledger {
 		return nil, nil
 	}
@@ -135,7 +138,12 @@ func (s *setup) open(ctx context.Context, db *postgres.DB, plan cleanup.Plan) (*
 	if _, err := ledger.CloseUnfinished(ctx, plan.Policy, plan.Table); err != nil {
 		return nil, err
 	}
+	oldest, newest, err := table.Span(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
 	return ledger.Begin(ctx, cleanup.LedgerRow{
+		OldestExpiry: oldest, NewestExpiry: newest,
 		RunID: cleanup.NewRunID(time.Now()), Policy: s.policy.Name, Table: plan.Table,
 		Definition: s.policy.String(), DefinitionHash: s.policy.Hash(), Cutoff: &plan.Cutoff,
 		Host: "host.example", Version: "1.2.3",

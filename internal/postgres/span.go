@@ -15,7 +15,7 @@ const spanLimit = time.Second
 
 // Span returns the earliest and the latest expiry among the rows that are to be
 // deleted. Both are nil if there are none, or if indexes do not tell within a
-// second; one is nil if it is infinite. Exact bounds of what was deleted would
+// second; one is nil if it is infinite, or of no year from 1 to 9999. Exact bounds of what was deleted would
 // be the DELETE's to return, which makes a batch half as long again.
 func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *time.Time, err error) {
 	for _, leaf := range plan.Leaves {
@@ -24,19 +24,24 @@ func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *ti
 		}
 	}
 	e := t.expiry
+	found, err := t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true), "+byIndex,
+		"SELECT pg_catalog.min("+e.column+"), pg_catalog.max("+e.column+") FROM "+t.from()+" WHERE "+e.doomed(), e.bound)
+	if SQLState(err) == queryCanceled {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for the oldest and the newest expired row: %w", err)
+	}
 	micros := func(value string) string {
+		value = fmt.Sprintf(e.instant, value)
 		return "(extract(epoch FROM CASE WHEN isfinite(" + value + ") THEN " + value + " END) * 1000000)::bigint"
 	}
-	args := append([]string{e.bound}, e.zone...)
-	rows, err := t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true), "+byIndex,
-		"SELECT "+micros("oldest")+", "+micros("newest")+
-			"\nFROM (SELECT "+fmt.Sprintf(e.instant, "min("+e.column+")")+" AS oldest, "+fmt.Sprintf(e.instant, "max("+e.column+")")+" AS newest"+
-			"\n  FROM "+t.from()+" WHERE "+e.doomed()+") AS span", args...)
-	switch state := SQLState(err); {
-	case state == queryCanceled, state == datetimeOverflow: // a number may be the microseconds of no time that there is
+	rows, err := t.db.query(ctx, "SELECT "+micros("nullif($1, '')::"+e.cast)+", "+micros("nullif($2, '')::"+e.cast), append(found[0], e.zone...)...)
+	if SQLState(err) == datetimeOverflow { // a number may be the microseconds of no time that there is
 		return nil, nil, nil
-	case err != nil:
-		return nil, nil, fmt.Errorf("look for the oldest and the newest expired row: %w", err)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %q and %q as times: %w", found[0][0], found[0][1], err)
 	}
 	var ends [2]*time.Time
 	for i, text := range rows[0] {
@@ -47,8 +52,9 @@ func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *ti
 		if err != nil {
 			return nil, nil, err
 		}
-		at := time.UnixMicro(n).UTC()
-		ends[i] = &at
+		if at := time.UnixMicro(n).UTC(); at.Year() >= 1 && at.Year() <= 9999 { // others cannot be written as JSON
+			ends[i] = &at
+		}
 	}
 	return ends[0], ends[1], nil
 }

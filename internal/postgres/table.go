@@ -18,6 +18,7 @@ type Table struct {
 	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
+	keys   map[uint32]string // SQL for a text that names a row of a leaf: its primary key, or the ctid
 	expiry *expiry
 	drops  *drops
 
@@ -85,7 +86,7 @@ func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int)
 func (t *Table) Flush(ctx context.Context) error { return t.db.Flush(ctx) }
 
 // Unconfirmed implements cleanup.Database.
-func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
+func (t *Table) Unconfirmed() (rows, doubtful int64) { return t.db.Unconfirmed() }
 
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
@@ -106,7 +107,7 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
 			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
-			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
+			"       pg_catalog.pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err
