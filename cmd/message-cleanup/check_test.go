@@ -149,6 +149,8 @@ var defects = []defect{
 	{name: "an index on something else first", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages (id, expires_at)", want: "index-missing error", undo: renamed},
 	{name: "an index that cannot be ordered by", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages USING hash (expires_at)", want: "index-missing error", undo: renamed},
 	{name: "an index on some rows only", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages (expires_at) WHERE id > 5", want: "index-missing error", undo: renamed},
+	{name: "a table that inherits, without an index", plant: "DROP INDEX messages_expires_at_idx; CREATE TABLE older () INHERITS (messages); GRANT SELECT, DELETE, UPDATE (expires_at) ON older TO %role%",
+		want: "index-missing error", undo: "DROP TABLE older"},
 	{name: "an invalid index", plant: invalidate + "messages_expires_at_idx'::regclass", want: "index-invalid error"},
 	{name: "an invalid index beside a valid one", plant: "CREATE INDEX second ON messages (expires_at); " + invalidate + "second'::regclass", want: "index-invalid error"},
 	{name: "partitions without an index", base: parted, plant: "DROP INDEX messages_expires_at_idx", want: "index-missing error"},
