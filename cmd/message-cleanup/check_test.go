@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,6 +149,8 @@ var defects = []defect{
 	{name: "an index on something else first", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages (id, expires_at)", want: "index-missing error", undo: renamed},
 	{name: "an index that cannot be ordered by", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages USING hash (expires_at)", want: "index-missing error", undo: renamed},
 	{name: "an index on some rows only", plant: "DROP INDEX messages_expires_at_idx; CREATE INDEX messages_expires_at_idx ON messages (expires_at) WHERE id > 5", want: "index-missing error", undo: renamed},
+	{name: "a table that inherits, without an index", plant: "DROP INDEX messages_expires_at_idx; CREATE TABLE older () INHERITS (messages); GRANT SELECT, DELETE, UPDATE (expires_at) ON older TO %role%",
+		want: "index-missing error", undo: "DROP TABLE older"},
 	{name: "an invalid index", plant: invalidate + "messages_expires_at_idx'::regclass", want: "index-invalid error"},
 	{name: "an invalid index beside a valid one", plant: "CREATE INDEX second ON messages (expires_at); " + invalidate + "second'::regclass", want: "index-invalid error"},
 	{name: "partitions without an index", base: parted, plant: "DROP INDEX messages_expires_at_idx", want: "index-missing error"},
@@ -425,6 +428,25 @@ func TestCheckNamesWhoHoldsTheSpaceBack(t *testing.T) {
 		pgtest.Exec(t, o.conn, sql)
 	}
 	o.isClean("after it was mended")
+}
+
+func TestCheckAtAPrimaryAndAtItsStandby(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Private(t, pgtest.Options{})
+	standby := pgtest.Standby(t, primary, "second")
+	o := newOperator(t, primary.URL("postgres"))
+	pgtest.Eventually(t, "the standby to stream", func() bool {
+		return pgtest.Int(t, o.conn, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
+	})
+	o.setsUp()
+	o.isClean("before anything is planted")
+	o.meets(defect{plant: "REVOKE pg_read_all_stats FROM %role%", want: "standbys-hidden warning"})
+
+	o.as = strings.Replace(o.as, neturl.QueryEscape(primary.Dir), neturl.QueryEscape(standby.Dir), 1)
+	pgtest.Eventually(t, "the standby to follow", func() bool {
+		c := o.checks()
+		return len(c.Findings) == 1 && c.Findings[0].Name == "standby" && c.Findings[0].Severity == "error"
+	})
 }
 
 // The role that setup makes may do what a run does, for every strategy, and

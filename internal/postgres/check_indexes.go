@@ -164,7 +164,9 @@ func (db *DB) createSQL(ctx context.Context, branches []*branch) (sql []string, 
 			sql = append(sql, create+" ("+b.columns+")")
 		}
 		name := b.schema + "." + index.name
-		of[b.oid] = name
+		if b.parted {
+			of[b.oid] = name
+		}
 		if above := of[b.parent]; above != "" && !index.attached {
 			sql = append(sql, "ALTER INDEX "+above+" ATTACH PARTITION "+name)
 		}

@@ -47,6 +47,8 @@ func TestPoolerInBetween(t *testing.T) {
 				}
 				if server, err := db.Server(t.Context(), time.Now); err != nil || server.Pooled != want {
 					t.Errorf("a pooler in between: %v, want %v (%v)", server.Pooled, want, err)
+				} else if findings, err := db.CheckServer(t.Context(), server, time.Minute, time.Second); err != nil || (len(findings) == 1 && findings[0].Name == "pooler") != want {
+					t.Errorf("a pooler in between: %v, check finds %+v (%v)", want, findings, err)
 				}
 				db.Close()
 			}
