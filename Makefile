@@ -4,7 +4,7 @@ DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/repo packaging/scripts/* \
-	internal/e2e/matrix
+	internal/e2e/matrix internal/pgtest/fetch internal/pgtest/matrix
 PYTHON  := /usr/lib/python3/dist-packages
 # What the end-to-end tests start, and what brings it. No more than packages of
 # Debian; elsewhere they say what they lack.
@@ -25,6 +25,10 @@ test: ## run all tests, on throw-away PostgreSQL servers; installs what is missi
 	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils promtool:prometheus
 	go test -timeout 10m $$(go list ./... | grep -v /internal/e2e)
 	@$(MAKE) --no-print-directory e2e
+
+test-matrix: ## the tests that speak to a server, on PostgreSQL 13 to 18, whose binaries npm gets
+	@.ci/need pgbouncer:pgbouncer script:bsdutils
+	internal/pgtest/matrix
 
 e2e: ## boot a systemd, install the packages with apt and dnf, and use them; part of test, as root
 	@[ "$$(id -u)" -ne 0 ] || .ci/need $(E2E_NEEDS)
@@ -86,4 +90,4 @@ uninstall: ## remove what install installed, but keep the configuration
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test e2e e2e-matrix lint bench packages lint-packages repo install uninstall clean
+.PHONY: help build demo test test-matrix e2e e2e-matrix lint bench packages lint-packages repo install uninstall clean

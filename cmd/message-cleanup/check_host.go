@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/systemd"
@@ -16,7 +15,7 @@ func (c *checkup) host(ctx context.Context) {
 	if name == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, systemdTimeout)
 	defer cancel()
 	if units, err := systemd.ReadUnits(ctx, name); err == nil {
 		c.Findings.Add(checkUnits(name, units)...)

@@ -12,6 +12,7 @@ import (
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/config"
+	"message-cleanup/internal/postgres"
 	"message-cleanup/internal/report"
 	"message-cleanup/internal/systemd"
 )
@@ -29,8 +30,9 @@ the next run begins. It only reads, and is quick on large tables: it reads no
 more than a million entries of the expiry index for each number, and says so
 ("at least", "about") if that was not enough.
 
-What it says of the last run is from the file of metrics.textfile and from
-systemd, whichever knows of the later one; the next run is from systemd's timer.
+What it says of the last run is from the ledger, from the file of
+metrics.textfile and from systemd, whichever knows of the latest one; the next
+run is from systemd's timer.
 
 With --warning or --critical it is a plugin for Nagios, Icinga and their kin: it
 writes one line with performance data, and judges by how long the oldest expired
@@ -151,13 +153,13 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 		s.AtWork = service.Status
 	}
 	for _, policy := range cfg.Policies {
-		s.Policies = append(s.Policies, report.PolicyStatus{Policy: policy, Last: lastRun(cfg, policy, service)})
+		s.Policies = append(s.Policies, report.PolicyStatus{Policy: policy, Last: latest(runOfMetrics(cfg.Metrics.Textfile, policy.Name), runOfService(service))})
 	}
 	s.Err = a.lookAtTables(cfg, &s)
 	return s, nil
 }
 
-// lookAtTables fills in how each policy's table stands.
+// lookAtTables fills in how each policy's table stands, and what the ledger tells.
 func (a *app) lookAtTables(cfg *config.Config, s *report.Status) error {
 	ctx, cancel := untilSignal()
 	defer cancel()
@@ -173,6 +175,9 @@ func (a *app) lookAtTables(cfg *config.Config, s *report.Status) error {
 	s.At = server.Clock
 	for i := range s.Policies {
 		p := &s.Policies[i]
+		if cfg.Ledger.Table != "" {
+			p.Last = latest(a.runOfLedger(ctx, db.Ledger(cfg.Ledger.Table), p.Policy.Name), p.Last)
+		}
 		p.Status, p.Err = db.Status(ctx, p.Policy, server)
 	}
 	return nil
@@ -206,28 +211,76 @@ func (a *app) askSystemd() (report.NextRun, systemd.Service) {
 	return next, units.Service
 }
 
-// lastRun is what is known of a policy's last run: by the metrics, or by systemd,
-// if it knows of a later one. A run that was killed leaves no metrics.
-func lastRun(cfg *config.Config, policy cleanup.Policy, service systemd.Service) report.LastRun {
-	var last report.LastRun
-	if cfg.Metrics.Textfile != "" {
-		var err error
-		if last, err = report.ReadLastRun(cfg.Metrics.Textfile, policy.Name); err != nil {
-			last.Note = err.Error()
+// latest returns what is known of the last run by those who were asked: the first
+// of them tells the most, and a later one counts if it knows of a later run.
+// Of a run that was killed there are no metrics, of one that did not reach the
+// database there is nothing in the ledger. A minute is for clocks, and for what
+// a program does after it has left word.
+func latest(told ...report.LastRun) (last report.LastRun) {
+	for _, run := range told {
+		verified := last.Verified
+		if run.Verified.After(verified) {
+			verified = run.Verified
 		}
-	}
-	if service.Ended.Sub(last.Ended) > time.Minute { // the program ends a little after it wrote its metrics
-		last.Ended, last.Outcome, last.Note = service.Ended, serviceOutcome(service), "systemd"
-		if service.Result == "success" {
-			last.Verified = service.Ended
+		if run.Ended.Sub(last.Ended) > time.Minute || last.Note == "" {
+			last = run
 		}
+		last.Verified = verified
 	}
+	if last.Note == "" {
+		last.Note = "keep a ledger (ledger.table) or set metrics.textfile, and each run leaves word; or look into the log"
+	}
+	return last
+}
+
+// runOfMetrics is what the metrics tell of a policy's last run.
+func runOfMetrics(textfile, policy string) report.LastRun {
+	if textfile == "" {
+		return report.LastRun{}
+	}
+	last, err := report.ReadLastRun(textfile, policy)
 	switch {
-	case !last.Ended.IsZero() || last.Note != "":
-	case cfg.Metrics.Textfile != "":
-		last.Note = "no run has left " + cfg.Metrics.Textfile + " yet"
-	default:
-		last.Note = "set metrics.textfile, and each run leaves word; or look into the log"
+	case err != nil:
+		last.Note = err.Error()
+	case last.Ended.IsZero():
+		last.Note = "no run has left " + textfile + " yet"
+	}
+	return last
+}
+
+// runOfService is what systemd tells of it.
+func runOfService(service systemd.Service) report.LastRun {
+	if service.Ended.IsZero() {
+		return report.LastRun{}
+	}
+	last := report.LastRun{Ended: service.Ended, Outcome: serviceOutcome(service), Note: "systemd"}
+	if service.Result == "success" {
+		last.Verified = service.Ended
+	}
+	return last
+}
+
+// runOfLedger is what the ledger tells of it.
+func (a *app) runOfLedger(ctx context.Context, ledger *postgres.Ledger, policy string) report.LastRun {
+	summary, err := ledger.Summary(ctx, policy)
+	if err != nil {
+		return report.LastRun{Note: "the ledger: " + err.Error()}
+	}
+	last := report.LastRun{Note: "the ledger"}
+	if summary.Verified != nil {
+		last.Verified = *summary.Verified
+	}
+	row := summary.Last
+	if row == nil {
+		last.Note = "the ledger has no run of it yet"
+		return last
+	}
+	last.Ended, last.Deleted, last.Outcome = row.Started, &row.Deleted, string(row.Outcome)
+	switch {
+	case row.Finished != nil:
+		last.Ended = *row.Finished
+	case row.Outcome == "":
+		last.Outcome = "begun, and at work or killed"
 	}
 	return last
 }

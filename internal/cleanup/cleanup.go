@@ -28,6 +28,8 @@ const (
 	EventDropped        = "partition dropped"
 	EventRetry          = "batch will be tried again"
 	EventLocked         = "rows are locked, skipped for now"
+	EventRefused        = "the database refuses to delete a row"
+	EventTooLong        = "a batch takes too long, tried in quarters"
 	EventNotDropped     = "partition is locked, left for the next run"
 	EventWaiting        = "waiting for the database"
 	EventCompany        = "others write, so batches get small and rest in between"

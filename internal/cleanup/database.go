@@ -8,7 +8,7 @@ import (
 )
 
 // Database is what the runner needs of the database for one policy; pieces are
-// deleted by several workers at once, its pressure is asked for meanwhile, and
+// worked on by several workers at once, its pressure is asked for meanwhile, and
 // everything else comes one by one. Package
 // postgres implements it; the tests of this package put a model in its place,
 // so that hours of deleting take no time.
@@ -56,7 +56,9 @@ type Cutter interface {
 }
 
 // Piece is one bounded part of a leaf. Whatever it is asked for is done in one
-// transaction, or not at all, and only rows that are expired are touched.
+// transaction, or not at all, and only rows that are expired are touched. What
+// deletes fails with a RefusedError if the database refuses it, and with a
+// TooLongError if the server worked on it for too long.
 type Piece interface {
 	// Delete deletes the piece's expired rows, or returns ErrLocked when it
 	// would have to wait for another transaction.
@@ -64,6 +66,16 @@ type Piece interface {
 	// DeleteUnlocked deletes those expired rows that no other transaction holds
 	// locked, and counts the others.
 	DeleteUnlocked(ctx context.Context) (Batch, error)
+}
+
+// Divisible is a Piece of which a part can be deleted.
+type Divisible interface {
+	Piece
+	// Split looks at the expired rows that are left in the piece and, if there are
+	// several, cuts it into parts, about quarters. It changes nothing.
+	Split(ctx context.Context) (rows int64, parts []Divisible, err error)
+	// Key names a row of the piece, and the table that holds it; "": it is empty.
+	Key(ctx context.Context) (table, key string, err error)
 }
 
 // Batch is what one transaction did.

@@ -138,6 +138,20 @@ func TestTransientErrorsThatStayEndThePolicyAsIncomplete(t *testing.T) {
 	}
 }
 
+func TestTheHintOfATransientErrorIsTheOneThatPeopleGet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(3000)
+		away := Errorf(Incomplete, "look after the other server", "it does not answer")
+		m.before = failing(opDelete, 1, 1000, &TransientError{Err: away})
+		got := m.run(t, t.Context(), newRunner())
+		wantError(t, got.Err, Incomplete, "gave up after 15 tries: it does not answer")
+		if hint := HintOf(got.Err); hint != away.Hint {
+			t.Errorf("hint %q, want %q", hint, away.Hint)
+		}
+	})
+}
+
 func TestACrashDoesNotLiftTheBoundOfTheTries(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{2, maxAttempts, maxAttempts + 1} {

@@ -2,9 +2,11 @@ package cleanup
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 	"time"
 )
 
@@ -110,6 +112,12 @@ func (p modelPiece) delete(ctx context.Context) (batch Batch, err error) {
 	if p.m.crashes != crashes {
 		return Batch{}, errConnection
 	}
+	if slices.ContainsFunc(touched, func(r *row) bool { return r.slow }) {
+		return Batch{}, &TooLongError{Errorf(Incomplete, "look for a foreign key", "canceled")}
+	}
+	if slices.ContainsFunc(touched, func(r *row) bool { return r.refused && !isLocked(r) }) {
+		return Batch{}, &RefusedError{Err: errForeignKey, Hint: "delete what refers to it"}
+	}
 	c := &commit{piece: p}
 	for _, r := range touched {
 		switch {
@@ -124,4 +132,41 @@ func (p modelPiece) delete(ctx context.Context) (batch Batch, err error) {
 	p.m.commits = append(p.m.commits, c)
 	batch.Deleted, batch.Others = int64(len(c.rows)), p.m.others
 	return batch, nil
+}
+
+// errForeignKey is why the model's server refuses a row.
+var errForeignKey = errors.New("violates foreign key constraint")
+
+func (p modelPiece) Split(ctx context.Context) (int64, []Divisible, error) {
+	if err := p.m.begin(opSplit); err != nil {
+		return 0, nil, err
+	}
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	rows := p.rows()
+	if len(rows) < 2 {
+		return int64(len(rows)), nil, nil
+	}
+	var parts []Divisible
+	rest := p
+	for quarter := 1; quarter < 4; quarter++ {
+		if cut := rows[len(rows)*quarter/4].key; cut > rows[0].key && cut > rest.low {
+			part := rest
+			part.high, rest.low = cut, cut
+			parts = append(parts, part)
+		}
+	}
+	return int64(len(rows)), append(parts, rest), nil
+}
+
+func (p modelPiece) Key(ctx context.Context) (table, key string, err error) {
+	if err := p.m.begin(opKey); err != nil {
+		return "", "", err
+	}
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	for _, r := range p.rows() {
+		key = strconv.Itoa(r.key)
+	}
+	return p.leaf, key, nil
 }

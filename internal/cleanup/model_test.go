@@ -56,6 +56,8 @@ const (
 	opNext     = "next"
 	opDelete   = "delete"
 	opUnlocked = "delete unlocked"
+	opSplit    = "split"
+	opKey      = "key"
 	opFlush    = "flush"
 	opCount    = "count"
 	opPressure = "pressure"
@@ -67,6 +69,8 @@ type row struct {
 	lockedUntil time.Time
 	swallowed   bool // by a trigger: its deletion is accepted and does nothing
 	held        bool
+	refused     bool // by a foreign key
+	slow        bool // it alone takes longer than a batch may
 }
 
 // commit is a batch as the model's server remembers it.

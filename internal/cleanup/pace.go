@@ -81,6 +81,13 @@ func (p *pacer) observe(rows int, batch Batch, now time.Time) (event string) {
 	return event
 }
 
+// shrink sizes the next batch after one of rows that was stopped.
+func (p *pacer) shrink(rows int, took time.Duration) {
+	if rows > 0 {
+		p.rows = min(p.rows, max(1, int(float64(rows)*float64(p.target)/float64(took))))
+	}
+}
+
 // rest is how long a worker rests after a batch that took so long as seen from
 // here, of which the server worked for a part, and why. The way to the server
 // and back is rest enough for others, but no part of the operator's duty cycle.

@@ -28,6 +28,9 @@ func (p *Plan) planPartitions(table Table) (kept map[uint32]string) {
 		if leaf.Name == table.Name {
 			kept[leaf.OID] = "the table has no partitions"
 		}
+		if leaf.Foreign != "" {
+			kept[leaf.OID] = "only its name would go, and none of its rows"
+		}
 	}
 	for _, partition := range table.Expired {
 		obstacle := partition.Obstacle

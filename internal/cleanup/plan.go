@@ -33,6 +33,9 @@ type Leaf struct {
 	Name  string // schema-qualified, quoted where SQL needs it
 	Index string // a valid btree index that starts with the expiry column, or ""
 
+	Foreign string // the foreign server that has the rows, quoted where SQL needs it; "": this one
+	Method  string // the table access method that keeps them, if that is not PostgreSQL's own heap
+
 	Pages       int64   // of 8 kB, as the table is now
 	Rows        float64 // in all, estimated by the server; negative: never analyzed
 	Expired     float64 // before the cutoff, estimated by the planner
@@ -112,6 +115,19 @@ func (p Plan) Expired() float64 {
 	return sum
 }
 
+// noRanges tells why a leaf cannot be cut into ranges of blocks; "": it can.
+func (t Table) noRanges(leaf Leaf) string {
+	switch {
+	case leaf.Foreign != "":
+		return leaf.Name + " is a foreign table, whose blocks are not to be seen"
+	case leaf.Method != "":
+		return leaf.Name + " is kept by access method " + leaf.Method + ", whose rows need not have a place that stays"
+	case !t.TIDRange:
+		return "the server cannot scan ranges of ctid, which PostgreSQL can from version 14"
+	}
+	return ""
+}
+
 // choose decides how one leaf is cut into batches.
 //
 // The rule of Auto compares what it costs to visit the pages, since both delete
@@ -124,31 +140,36 @@ func (p Plan) Expired() float64 {
 // as it does in PostgreSQL's own cost of an index scan (cost_index in
 // src/backend/optimizer/path/costsize.c).
 func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
-	tidRange := table.TIDRange
+	noRanges := table.noRanges(leaf)
+	if leaf.Foreign != "" && wanted != Heap {
+		return Index, "windows of the column, without a look at the indexes: it is a foreign table on server " + leaf.Foreign, nil
+	}
 	switch wanted {
 	case Index:
 		if leaf.Index == "" {
-			return "", "", Errorf(Configuration,
-				"create the index, or set strategy: auto",
+			hint := "create the index, or set strategy: auto"
+			if noRanges != "" {
+				hint = "create the index; there is no other way: " + noRanges
+			}
+			return "", "", Errorf(Configuration, hint,
 				"strategy index: %s has no valid btree index that starts with the expiry column", leaf.Name).Named("index-missing")
 		}
 		return Index, "configured", nil
 	case Heap:
-		if !tidRange {
-			return "", "", Errorf(Configuration, "set strategy: index",
-				"strategy heap: the server cannot scan ranges of ctid, which PostgreSQL can from version 14").Named("server-too-old")
+		if noRanges != "" {
+			return "", "", Errorf(Configuration, "set strategy: auto", "strategy heap: %s", noRanges).Named("no-ranges")
 		}
 		return Heap, "configured", nil
 	}
 
 	switch {
-	case leaf.Index == "" && !tidRange:
+	case leaf.Index == "" && noRanges != "":
 		return "", "", Errorf(Configuration, "create an index that starts with the expiry column",
-			"%s has no usable index, and the server cannot scan ranges of ctid, which PostgreSQL can from version 14", leaf.Name).Named("index-missing")
+			"%s has no usable index, and %s", leaf.Name, noRanges).Named("index-missing")
 	case leaf.Index == "":
 		return Heap, "no valid btree index starts with the expiry column", nil
-	case !tidRange:
-		return Index, fmt.Sprintf("index %s; the server cannot scan ranges of ctid", leaf.Index), nil
+	case noRanges != "":
+		return Index, fmt.Sprintf("index %s; %s", leaf.Index, noRanges), nil
 	case leaf.Rows < 0:
 		return Index, fmt.Sprintf("index %s; the table was never analyzed", leaf.Index), nil
 	}

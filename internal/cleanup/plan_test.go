@@ -71,6 +71,27 @@ func TestChooseComparesWhatTheVisitedPagesCost(t *testing.T) {
 	}
 }
 
+func TestLeavesWhoseRowsHaveNoPlaceOfTheirOwnHere(t *testing.T) {
+	t.Parallel()
+	table := Table{TIDRange: true}
+	foreign := Leaf{Name: "public.there", Foreign: "shard_1", Rows: -1}
+	other := Leaf{Name: "public.messages", Method: "other", Index: "expiry", Pages: 1000, Rows: 20_000, Expired: 10_000}
+	for _, wanted := range []Strategy{Auto, Index, Partition} {
+		for _, leaf := range []Leaf{foreign, other} {
+			if got, _, err := choose(wanted, leaf, table); got != Index || err != nil {
+				t.Errorf("%s of %s: %q, %v; want index", wanted, leaf.Name, got, err)
+			}
+		}
+	}
+	_, _, err := choose(Heap, foreign, table)
+	wantError(t, err, Configuration, "strategy heap: public.there is a foreign table")
+	_, _, err = choose(Heap, other, table)
+	wantError(t, err, Configuration, "strategy heap: public.messages is kept by access method other")
+	other.Index = ""
+	_, _, err = choose(Auto, other, table)
+	wantError(t, err, Configuration, "public.messages has no usable index, and public.messages is kept by access method other")
+}
+
 func TestChooseByWhatTheTableAndTheServerOffer(t *testing.T) {
 	t.Parallel()
 	// By its pages auto would take the heap.
@@ -94,7 +115,7 @@ func TestChooseByWhatTheTableAndTheServerOffer(t *testing.T) {
 		{"index, neither", Index, without, false, "", "strategy index: public.messages has no valid btree index", "create the index"},
 		{"heap, both", Heap, with, true, Heap, "configured", ""},
 		{"heap, no index", Heap, without, true, Heap, "configured", ""},
-		{"heap, an old server", Heap, with, false, "", "strategy heap: the server cannot scan ranges of ctid", "set strategy: index"},
+		{"heap, an old server", Heap, with, false, "", "strategy heap: the server cannot scan ranges of ctid", "set strategy: auto"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ type PolicyResult struct {
 	Held     *int64        // expired rows that hold keeps; nil: not counted
 	Overdue  time.Duration // of the oldest row of a Backlog: how long before the cutoff its time came
 	Locked   int64         // expired rows that other transactions held locked to the end
-	Refused  int64         // expired rows that the database does not delete
+	Refused  int64         // expired rows that the database does not delete, or not together with the rows around them
 	Dropped  []string      // partitions dropped whole; their rows are part of Deleted
 	Batches  int64
 	Retries  int64
@@ -60,8 +60,9 @@ type PolicyResult struct {
 
 	LedgerHead string // the place and hash of its row in the ledger, LedgerRow.Head; "": it has none
 
-	Batched Histogram                     // how long the server worked on batches
-	Paused  map[PauseReason]time.Duration // not deleting; rests are those of all workers together
+	RefusedRows []RefusedRow                  // the first of the refused rows, at most a hundred
+	Batched     Histogram                     // how long the server worked on batches
+	Paused      map[PauseReason]time.Duration // not deleting; rests are those of all workers together
 }
 
 // Outcome tells how the policy ended.

@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -35,8 +36,8 @@ func (p *policyRun) retry(ctx context.Context, until func() StopReason, f func()
 		case !again || until() != "":
 			return err
 		case attempt >= maxAttempts:
-			return Errorf(Incomplete, "the next run goes on; if it happens again, look who works on the table at that time",
-				"gave up after %d tries: %w", attempt, transient)
+			hint := cmp.Or(HintOf(transient), "the next run goes on; if it happens again, look who works on the table at that time")
+			return Errorf(Incomplete, hint, "gave up after %d tries: %w", attempt, transient)
 		}
 		p.retried()
 		p.event(slog.LevelInfo, EventRetry, "attempt", attempt, "error", transient)

@@ -79,6 +79,11 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 			err = fmt.Errorf("%w; %s", err, besides)
 		}
 	}
+	if refused := p.refusal(); err == nil {
+		err = refused
+	} else if refused != nil {
+		err = fmt.Errorf("%w; %w", err, refused)
+	}
 	p.result.StopReason, p.result.Err = reason, err
 	p.afterwards(ctx, reason, started)
 	p.result.Duration = time.Since(started)
@@ -100,7 +105,8 @@ type policyRun struct {
 	redo     []Piece  // lost in a crash, to be deleted again
 	locked   []Piece  // rows of them were locked
 	pause    *pause   // nil: none
-	told     []string // events of the pacer
+	told     []string // events that are told once
+	refusals refusals
 }
 
 // work goes over the table until nothing expired is found, then verifies.
@@ -124,7 +130,7 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			return stop, err
 		}
 		backlog := *p.result.Backlog
-		if backlog == p.result.Locked || pass == maxPasses {
+		if backlog == p.result.Locked+p.result.Refused || pass == maxPasses {
 			return Exhausted, nil
 		}
 		// What a whole pass did not reduce, though nobody holds it locked, the
@@ -138,11 +144,12 @@ func (p *policyRun) work(ctx context.Context) (StopReason, error) {
 			if came {
 				return Exhausted, nil
 			}
-			p.result.Refused = backlog - p.result.Locked
+			swallowed := backlog - p.result.Locked - p.result.Refused
+			p.result.Refused += swallowed
 			return Exhausted, Errorf(NeedsPerson,
 				"look for a BEFORE DELETE trigger that returns NULL, or a rule ON DELETE",
 				"%s left: the server accepts the deletion and does not carry it out",
-				Plural(p.result.Refused, "expired row is", "expired rows are"))
+				Plural(swallowed, "expired row is", "expired rows are"))
 		}
 		lastBacklog = backlog
 	}
@@ -165,6 +172,7 @@ func (p *policyRun) newcomers(ctx context.Context) (came bool, err error) {
 // what a crash brought back. It ends with everything durable.
 func (p *policyRun) pass(ctx context.Context) (StopReason, error) {
 	p.locked, p.result.Locked = nil, 0
+	p.forgetRefusals()
 	p.result.Backlog, p.result.Held, p.result.Overdue = nil, nil, 0
 	stop, err := p.workers(ctx, &queue{run: p, leaves: p.plan.Leaves})
 	if stop == "" && err == nil && len(p.locked) > 0 {
@@ -215,6 +223,8 @@ func (p *policyRun) count(ctx context.Context) error {
 		if err == nil {
 			p.result.Backlog, p.result.Held, p.result.Overdue = &counts.Backlog, &counts.Held, counts.Overdue
 			p.result.Locked = min(p.result.Locked, counts.Backlog)
+			p.refusals.rows = min(p.refusals.rows, counts.Backlog-p.result.Locked)
+			p.result.Refused = p.refusals.rows
 		}
 		return err
 	})

@@ -104,6 +104,9 @@ func (p *policyRun) worker(ctx context.Context, q *queue, failed <-chan struct{}
 		})
 		if err == nil && piece != nil && p.mayBegin(ctx, failed) {
 			took, worked, err = p.delete(ctx, piece, rows)
+			if whole, ok := piece.(Divisible); ok && mayDivide(err) {
+				err = p.divide(ctx, whole, err, failed)
+			}
 		}
 		p.release(rows)
 		if err != nil {
@@ -149,7 +152,8 @@ func (p *policyRun) takeRedo() Piece {
 
 // delete runs one batch and returns how long it took, as seen from here, and for
 // how long the server worked on it. A piece with locked rows is remembered for
-// later.
+// later. A batch of 0 rows, part of a piece that could not be deleted whole, says
+// nothing about the size of the next.
 func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, worked time.Duration, err error) {
 	var batch Batch
 	err = p.retry(ctx, p.stopReason, func() (err error) {
@@ -161,8 +165,11 @@ func (p *policyRun) delete(ctx context.Context, piece Piece, rows int) (took, wo
 		}
 		return err
 	})
+	if _, ok := errors.AsType[*TooLongError](err); ok {
+		p.tooLong(rows, took, err)
+	}
 	if err != nil {
-		return 0, 0, err
+		return took, took, err
 	}
 	if batch.Lost != "" {
 		p.warnOnce(batch.Lost + " while the run was at work: nothing more is deleted from it")
@@ -189,6 +196,9 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 	defer p.mu.Unlock()
 	p.addDeleted(batch.Deleted)
 	p.result.Batches++
+	if rows == 0 {
+		p.refusals.gained += batch.Deleted
+	}
 	if batch.Took > 0 {
 		p.result.Batched.observe(batch.Took)
 	}

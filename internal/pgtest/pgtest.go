@@ -184,9 +184,9 @@ func Role(t testing.TB, conn *pgx.Conn, url string) (name, urlAsRole string) {
 	Exec(t, conn, "CREATE ROLE "+role+" LOGIN PASSWORD '"+name+"'")
 	admin := conn.Config().ConnString()
 	t.Cleanup(func() {
-		// By a connection of its own, since the test may have left conn in any state. The role's sessions go first:
-		// their locks would block the rest. A private server may be stopped by now.
-		err := runOnce(admin, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '"+name+"';"+
+		// By a connection of its own, since the test may have left conn in any state. The role's sessions are ended
+		// first, and what comes then waits until their locks are gone. A private server may be stopped by now.
+		err := runOnce(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+name+"';"+
 			"DROP OWNED BY "+role+"; DROP ROLE "+role)
 		if _, stopped := errors.AsType[*pgconn.ConnectError](err); err != nil && !stopped {
 			t.Error(err)

@@ -26,6 +26,7 @@ func TestVacuumCleansWhatWasDeletedFromAndNothingElse(t *testing.T) {
 		CREATE TABLE messages (id int, expires_at timestamptz) PARTITION BY LIST (id);
 		CREATE TABLE one PARTITION OF messages FOR VALUES IN (1) WITH (autovacuum_enabled = false);
 		CREATE TABLE two PARTITION OF messages FOR VALUES IN (2) WITH (autovacuum_enabled = false);
+		CREATE INDEX ON messages (expires_at);
 		INSERT INTO messages SELECT 1, now() - interval '1 day' FROM generate_series(1, 100);
 		INSERT INTO messages SELECT 2, now() + interval '1 day' FROM generate_series(1, 100)`)
 	s := newSetup(t, url)

@@ -31,6 +31,9 @@ type piece struct {
 // the statement waited for it is checked again, and survives.
 func (p *piece) condition() string {
 	doomed := p.table.expiry.doomed()
+	if p.table.placeless[p.leaf].Foreign != "" {
+		doomed = p.table.expiry.doomedElsewhere()
+	}
 	if p.byTID {
 		doomed = "(" + doomed + ") IS TRUE"
 	}
@@ -76,8 +79,16 @@ const batchEnd = "SELECT " + clockMicros + ", pg_catalog.pg_current_wal_insert_l
 
 const clockMicros = "(extract(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint"
 
-// batchTimeout ends a batch that goes far beyond any target.
+// batchTimeout ends a batch that goes far beyond any target, and the wait for the
+// answer to a COMMIT.
 const batchTimeout = time.Minute
+
+func (db *DB) batchLimit() time.Duration {
+	if db.opts.BatchTimeout > 0 {
+		return db.opts.BatchTimeout
+	}
+	return batchTimeout
+}
 
 // Delete implements cleanup.Piece.
 func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
@@ -85,12 +96,12 @@ func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
 	if SQLState(err) == lockNotAvailable {
 		return batch, cleanup.ErrLocked
 	}
-	return batch, err
+	return batch, p.table.onServer(p.leaf, err)
 }
 
 // DeleteUnlocked implements cleanup.Piece.
 func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
-	if !p.table.mayLock {
+	if _, placeless := p.table.placeless[p.leaf]; placeless || !p.table.mayLock {
 		return p.countOnly(ctx)
 	}
 	return p.run(ctx,
@@ -121,15 +132,16 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	defer db.giveBack(s)
 	pipeline := append([]statement{
 		{sql: begin},
-		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(batchTimeout)}},
+		{batchStart, []string{milliseconds(db.opts.LockTimeout), milliseconds(db.batchLimit())}},
 	}, statements...)
+	sent := time.Now()
 	results, err := exec(ctx, s.conn, append(pipeline, p.asPlanned())...)
 	if err != nil {
 		db.others.unseen()
 		if SQLState(err) == undefinedTable {
 			return p.table.lose(ctx, p.planned, classify(err))
 		}
-		return cleanup.Batch{}, classify(err)
+		return cleanup.Batch{}, p.obstacle(ctx, classify(err), sent)
 	}
 	start, end := results[1].rows[0], results[len(results)-1].rows[0]
 	if isPart, sameType := end[2] == "t", end[3] == "t"; !isPart || !sameType {
@@ -174,8 +186,8 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost
 		p.table.touched.note(p.leaf, id)
 	}
-	if err := db.commit(ctx, t); err != nil {
-		return cleanup.Batch{}, err
+	if err := db.commit(ctx, t); err != nil { // a deferred constraint or trigger refuses here
+		return cleanup.Batch{}, p.obstacle(ctx, err, sent)
 	}
 	return batch, nil
 }

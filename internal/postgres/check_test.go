@@ -18,7 +18,6 @@ func TestWhatIsWrongWithAServerHasAName(t *testing.T) {
 		want   string
 		server Server
 	}{
-		{"server-too-old", Server{Version: 120017}},
 		{"standby", Server{Version: 150018, Standby: true}},
 		{"read-only", Server{Version: 150018, ReadOnly: true}},
 		{"clock-skew", Server{Version: 150018, Skew: -2 * skew}},

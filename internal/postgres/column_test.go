@@ -89,6 +89,7 @@ func TestRetentionKeepsRowsAfterTheirTime(t *testing.T) {
 	url := pgtest.Database(t)
 	conn := pgtest.Conn(t, url)
 	pgtest.Exec(t, conn, `CREATE TABLE log (id int, created_at timestamptz);
+		CREATE INDEX ON log (created_at);
 		INSERT INTO log VALUES (1, now() - interval '2 days 1 second'), (2, now() - interval '2 days' + interval '1 hour')`)
 	s := newSetup(t, url)
 	s.policy.Table, s.policy.Column, s.policy.Retention = "log", "created_at", 48*time.Hour

@@ -37,6 +37,8 @@ type Options struct {
 	Wait time.Duration
 	// LockTimeout is how long a batch waits for rows that others hold locked.
 	LockTimeout time.Duration
+	// BatchTimeout is how long one statement of a batch may take; 0 is a minute.
+	BatchTimeout time.Duration
 	// Workers is how many batches may be in work at once; 0 is 1.
 	Workers int
 
@@ -203,8 +205,11 @@ func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 		if err == nil {
 			return conn, nil
 		}
+		if ctx.Err() != nil {
+			return nil, cleanup.Errorf(cleanup.Incomplete, "", "interrupted while connecting to the database: %w", context.Cause(ctx))
+		}
 		left := time.Until(deadline)
-		if !worthWaiting(err) || left <= 0 || ctx.Err() != nil {
+		if !worthWaiting(err) || left <= 0 {
 			return nil, classify(err)
 		}
 		next := min(wait/2+rand.N(wait), left)
@@ -217,7 +222,6 @@ func (db *DB) connect(ctx context.Context) (*pgconn.PgConn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, classify(err)
 		case <-db.opts.Stop:
 			return nil, cleanup.Errorf(cleanup.Incomplete, "", "interrupted while waiting for the database: %w", err)
 		case <-time.After(next):

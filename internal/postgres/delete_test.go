@@ -177,7 +177,7 @@ func TestOneValueSharedByMoreRowsThanABatch(t *testing.T) {
 	s.runner.BatchMaxRows = 50_000
 	r := s.run(t)
 	want(t, r, cleanup.OutcomeComplete, expired)
-	if least := expired / 100_000; r.Batches < least {
+	if least := expired / 100_000; r.Batches < least && canTIDRange(t) {
 		t.Errorf("%d batches for %d rows: the tie was not cut", r.Batches, expired)
 	}
 }
@@ -239,6 +239,7 @@ func TestChildrenOfAnInheritedTableAreCleaned(t *testing.T) {
 	conn := pgtest.Conn(t, url)
 	table(t, conn, 10)
 	pgtest.Exec(t, conn, `CREATE TABLE child () INHERITS (messages);
+		CREATE INDEX ON child (expires_at);
 		INSERT INTO child SELECT -i, '', now() - interval '1 hour' FROM generate_series(1, 10) AS i`)
 	want(t, newSetup(t, url).run(t), cleanup.OutcomeComplete, 20)
 }
@@ -263,6 +264,7 @@ func TestTableNamesThatNeedQuoting(t *testing.T) {
 
 func TestEmptyTableAndTableWithoutIndexOrPrimaryKey(t *testing.T) {
 	t.Parallel()
+	needsTIDRange(t)
 	url := pgtest.Database(t)
 	conn := pgtest.Conn(t, url)
 	pgtest.Exec(t, conn, "CREATE TABLE messages (expires_at timestamptz)")

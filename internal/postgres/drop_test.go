@@ -276,8 +276,17 @@ func TestLostAnswerToADropIsAskedFor(t *testing.T) {
 	for _, committed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
 			eachWay(t, func(t *testing.T, s *setup, conn *pgx.Conn) {
-				wire := cutAtCommit(t, conn.Config().Host, conn.Config().Port, 2, committed)
-				s.url = fmt.Sprintf("host=%s user=%s dbname=%s sslmode=disable", wire, conn.Config().User, conn.Config().Database)
+				at := pgtest.Message{}
+				commits := 0
+				s.url = pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
+					if m.SQL == "commit" && m.Index == 0 {
+						if commits++; commits == 2 {
+							at = m.Place()
+							at.FromServer = committed
+						}
+					}
+					return commits == 2 && m.Place() == at
+				})
 				r := s.run(t)
 				want(t, r, cleanup.OutcomeComplete, 300)
 				wantDropped(t, r, "public.m00", "public.m01", "public.m02")

@@ -23,13 +23,14 @@ const (
 	insufficientRights   = "42501"
 	undefinedDatabase    = "3D000"
 	readOnlyTransaction  = "25006"
-	raisedByTrigger      = "P0001"
 	invalidParameter     = "22023"
 	divisionByZero       = "22012"
 	datetimeOverflow     = "22008"
 	undefinedTable       = "42P01"
+	foreignKeyViolation  = "23503"
+	restrictViolation    = "23001" // ON DELETE RESTRICT, from PostgreSQL 18 on
 	undefinedObject      = "42704"
-	notInState           = "55000" // DETACH: another partition is on its way out
+	notInState           = "55000" // DETACH: another partition is on its way out; DELETE: no replica identity
 )
 
 // isConnectionLoss tells the SQLSTATEs with which a server ends a connection,
@@ -37,6 +38,13 @@ const (
 // starting.
 func isConnectionLoss(code string) bool {
 	return strings.HasPrefix(code, "08") || code == "57P01" || code == "57P02" || code == "57P03" || code == "57P05"
+}
+
+// isTransient tells the errors after which the same statement can be tried again.
+func isTransient(server *pgconn.PgError) bool {
+	code := server.Code
+	return code == lockNotAvailable || code == deadlockDetected || code == serializationFailure || endsConnection(server) ||
+		strings.HasPrefix(code, "53") // out of disk, memory or connections: others may give some back
 }
 
 // endsConnection tells the errors after which the connection is gone: whatever
@@ -49,10 +57,16 @@ func endsConnection(server *pgconn.PgError) bool {
 
 // SQLState returns the SQLSTATE of the server's error in err's chain, or "".
 func SQLState(err error) string {
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+	if server := serverErrorOf(err); server != nil {
 		return server.Code
 	}
 	return ""
+}
+
+// serverErrorOf returns the server's error in err's chain, or nil.
+func serverErrorOf(err error) *pgconn.PgError {
+	server, _ := errors.AsType[*pgconn.PgError](err)
+	return server
 }
 
 // classify turns what pgx returns into what the rest of the program decides
@@ -70,24 +84,21 @@ func classify(err error) error {
 		return &cleanup.TransientError{Err: err}
 	}
 	switch code := server.Code; {
-	case code == lockNotAvailable, code == deadlockDetected, code == serializationFailure, endsConnection(server),
-		strings.HasPrefix(code, "53"): // out of disk, memory or connections: others may give some back
+	case isTransient(server):
 		return &cleanup.TransientError{Err: err}
 	case code == insufficientRights && strings.Contains(server.Routine, "rls"),
 		code == insufficientRights && strings.Contains(server.Message, "row-level security"):
 		return forPerson(cleanup.NeedsPerson, server,
 			"row-level security would hide rows from this role: run as the table's owner or as a role with BYPASSRLS").Named("row-level-security")
 	case code == insufficientRights, strings.HasPrefix(code, "28"):
-		return forPerson(cleanup.Permission, server, "grant the role what it needs: USAGE on the schema, and on the table SELECT, DELETE, and UPDATE of the expiry column")
+		return forPerson(cleanup.Permission, server, "grant the role what it needs: message-cleanup check, as this role, prints the GRANT")
 	case code == undefinedDatabase, strings.HasPrefix(code, "42"), strings.HasPrefix(code, "22"):
 		// Class 42: a name or a condition that does not fit; class 22: a value.
-		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database")
+		return forPerson(cleanup.Configuration, server, "compare the policy's table, column, where and hold with the database; message-cleanup check says which")
 	case code == readOnlyTransaction:
 		return forPerson(cleanup.NeedsPerson, server, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it")
-	case strings.HasPrefix(code, "23"):
-		return forPerson(cleanup.NeedsPerson, server, "a foreign key or constraint refuses the deletion of a row: delete what refers to it first, or give the foreign key ON DELETE CASCADE")
-	case code == raisedByTrigger:
-		return forPerson(cleanup.NeedsPerson, server, "a trigger of the table refuses the deletion")
+	case code == notInState, strings.HasPrefix(code, "23"):
+		return forPerson(cleanup.NeedsPerson, server, server.Hint)
 	case strings.HasPrefix(code, "58"), strings.HasPrefix(code, "XX"):
 		return forPerson(cleanup.NeedsPerson, server, "the server reports damage, or trouble of its own: look into its log")
 	case code == queryCanceled:

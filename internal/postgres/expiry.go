@@ -76,6 +76,15 @@ func (e *expiry) unheld(condition string) string {
 	return condition + "\n  AND (" + e.hold + "\n) IS NOT TRUE"
 }
 
+// doomedElsewhere is doomed as postgres_fdw sends it to another server: there is no
+// IS NOT TRUE in what it sends.
+func (e *expiry) doomedElsewhere() string {
+	if e.hold == "" {
+		return e.covered()
+	}
+	return e.covered() + "\n  AND (NOT (" + e.hold + "\n) OR (" + e.hold + "\n) IS NULL)"
+}
+
 // held is true for covered rows that the hold condition keeps.
 func (e *expiry) held() string {
 	if e.hold == "" {

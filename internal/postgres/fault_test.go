@@ -300,6 +300,24 @@ func TestServerThatStartsLateIsWaitedFor(t *testing.T) {
 	}
 }
 
+// Whoever told the run to end at once is not told that the server is away.
+func TestInterruptionWhileConnectingIsNoFailureOfTheServer(t *testing.T) {
+	t.Parallel()
+	for _, wait := range []time.Duration{0, time.Minute} {
+		s := newSetup(t, "host=127.0.0.1 port=1 user=u dbname=d sslmode=disable")
+		s.opts.Wait = wait
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s.opts.Waiting = func(error, time.Duration) { cancel(errors.New("received terminated twice")) }
+		if wait == 0 {
+			s.opts.Waiting(nil, 0)
+		}
+		_, err := s.try(ctx)
+		if cleanup.KindOf(err) != cleanup.Incomplete || !strings.Contains(fmt.Sprint(err), "interrupted while connecting to the database: received terminated twice") {
+			t.Errorf("with a wait of %s: %v is of kind %d", wait, err, cleanup.KindOf(err))
+		}
+	}
+}
+
 func TestServerThatIsNotThereEndsTheRun(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, "postgres://u:secret-word@127.0.0.1:1/db")

@@ -32,7 +32,7 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 		{"a view", `ALTER TABLE messages RENAME TO t; CREATE VIEW messages AS SELECT * FROM t`, nil,
 			cleanup.Configuration, "public.messages is not a table", "table below"},
 		{"no privilege to read", `REVOKE SELECT ON messages FROM %role%`, nil,
-			cleanup.Permission, "permission denied for table messages", "SELECT, DELETE"},
+			cleanup.Permission, "permission denied for table messages", "message-cleanup check"},
 		{"no privilege to delete", `REVOKE DELETE ON messages FROM %role%`, nil,
 			cleanup.Permission, "may not delete from public.messages", `GRANT SELECT, DELETE, UPDATE ("expires_at") ON public.messages TO`},
 		{"a where that does not parse", ``, func(s *setup) { s.policy.Where = "id = " },
@@ -50,13 +50,8 @@ func TestRunIsRefusedWithAReason(t *testing.T) {
 			cleanup.NeedsPerson, "differs by 1h0m0s", "clock"},
 		{"a host clock that is an hour ahead", ``, func(s *setup) { s.now = func() time.Time { return time.Now().Add(time.Hour) } },
 			cleanup.NeedsPerson, "differs by 1h0m0s", "clock"},
-		{"a foreign key that refuses", `CREATE TABLE replies (message_id bigint REFERENCES messages); INSERT INTO replies VALUES (2)`, nil,
-			cleanup.NeedsPerson, "violates foreign key constraint", "ON DELETE CASCADE"},
-		{"a trigger that raises", `CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
-			CREATE TRIGGER no BEFORE DELETE ON messages FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION no()`, nil,
-			cleanup.NeedsPerson, "not this one", "trigger"},
 		{"strategy index without an index", `DROP INDEX messages_expires_at_idx`, func(s *setup) { s.policy.Strategy = cleanup.Index },
-			cleanup.Configuration, "no valid btree index", "strategy: auto"},
+			cleanup.Configuration, "no valid btree index", "create the index"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

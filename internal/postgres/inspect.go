@@ -42,7 +42,8 @@ ORDER BY a.attname <> (parse_ident($2))[1]`
 	// leavesQuery lists the tables that hold rows: the table itself, or its
 	// partitions and inheriting children at any depth. A partial index serves
 	// if its condition is that the column is not null, which "before the cutoff"
-	// implies.
+	// implies. Foreign tables come last: a server that does not answer keeps no
+	// row of this one.
 	leavesQuery = `
 WITH RECURSIVE tree(oid) AS (
   SELECT $1::oid
@@ -65,10 +66,18 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        has_table_privilege(c.oid, 'DELETE'),
        has_any_column_privilege(c.oid, 'UPDATE'),
        format('%I.%I', n.nspname, c.relname),
-       pg_stat_get_mod_since_analyze(c.oid)
+       pg_stat_get_mod_since_analyze(c.oid),
+       coalesce((SELECT quote_ident(m.amname) FROM pg_catalog.pg_am m WHERE m.oid = c.relam AND m.amname <> 'heap'), ''),
+       coalesce((SELECT quote_ident(s.srvname) FROM pg_catalog.pg_foreign_table f
+                 JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid), ''),
+       coalesce((SELECT string_agg(format('%L || left(%I::text, 100)', a.attname || '=', a.attname), ' || '', '' || ' ORDER BY k.place)
+                 FROM pg_catalog.pg_index x
+                 CROSS JOIN unnest(x.indkey) WITH ORDINALITY AS k(attnum, place)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+                 WHERE x.indrelid = c.oid AND x.indisprimary AND k.place <= x.indnkeyatts), '''ctid='' || ctid::text')
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'f')
-ORDER BY n.nspname, c.relname`
+ORDER BY c.relkind = 'f', n.nspname, c.relname`
 )
 
 // Inspect reads what a plan needs to know of a policy's table, from catalog
@@ -97,10 +106,14 @@ type root struct{ oid, kind, column string }
 func (db *DB) identify(ctx context.Context, policy cleanup.Policy, server Server, cutoff time.Time) (t *Table, r root, err error) {
 	t = &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
-		quoted: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
+		placeless: make(map[string]cleanup.Leaf), advised: make(map[string]bool),
 	}
 	if r.oid, r.kind, err = t.find(ctx, policy.Table); err != nil {
 		return nil, r, err
+	}
+	if err := db.checkDistributed(ctx, r.oid); err != nil {
+		return nil, r, fmt.Errorf("inspect %s: %w", t.facts.Name, err)
 	}
 	t.facts.TIDRange, t.facts.Server = t.tidRange, server.Facts
 	if r.column, t.facts.ColumnType, err = db.findColumn(ctx, r.oid, t.facts.Name, policy.Column); err != nil {
@@ -132,7 +145,11 @@ func (t *Table) find(ctx context.Context, configured string) (oid, kind string, 
 	}
 	row := rows[0]
 	t.oid, t.root, t.name, t.facts.Name = row[0], row[5], pgx.Identifier{row[2], row[3]}.Sanitize(), row[4]
-	if kind = row[1]; kind != "r" && kind != "p" {
+	if kind = row[1]; kind == "f" {
+		return "", "", cleanup.Errorf(cleanup.Configuration, "clean it on the server that has its rows, by the address of that server",
+			"%s is a foreign table", t.facts.Name).Named("foreign-table")
+	}
+	if kind != "r" && kind != "p" {
 		return "", "", cleanup.Errorf(cleanup.Configuration, "name the table below it", "%s is not a table", t.facts.Name).Named("not-a-table")
 	}
 	return row[0], kind, nil
@@ -175,7 +192,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			return err
 		}
 		quoted := pgx.Identifier{row[1], row[2]}.Sanitize()
-		t.quoted[leaf.OID] = quoted
+		t.quoted[leaf.OID], t.keys[leaf.OID] = quoted, row[14]
 		expired, reachable := estimates[quoted]
 		if !reachable {
 			if !t.drops.leaving[leaf.OID] {
@@ -183,10 +200,15 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			}
 			continue
 		}
-		if row[3] == "f" {
-			return cleanup.Errorf(cleanup.Configuration, "clean it on the server where it lives", "%s is a foreign table", leaf.Name).Named("foreign-table")
+		leaf.Expired = expired
+		if leaf.Foreign != "" || leaf.Method != "" {
+			t.placeless[quoted] = leaf
 		}
-		if leaf.Expired = expired; !t.drops.whole[leaf.OID] {
+		if leaf.Foreign != "" {
+			if err := t.checkForeign(ctx, quoted, leaf, row[8] == "t"); err != nil {
+				return err
+			}
+		} else if !t.drops.whole[leaf.OID] {
 			if err := t.probe(ctx, quoted, &leaf, row[11]); err != nil {
 				return err
 			}
@@ -195,7 +217,7 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 		if row[8] != "t" {
 			t.denied = append(t.denied, leaf.Name)
 		}
-		t.mayLock = t.mayLock && row[9] == "t"
+		t.mayLock = t.mayLock && (row[9] == "t" || leaf.Foreign != "")
 	}
 	t.warn()
 	return nil
@@ -235,7 +257,7 @@ func parseLeaf(row []string) (cleanup.Leaf, error) {
 		}
 	}
 	return cleanup.Leaf{
-		OID: uint32(oid), Name: row[10], Index: row[6],
+		OID: uint32(oid), Name: row[10], Index: row[6], Method: row[12], Foreign: row[13],
 		Pages: pages, Rows: tuples, Correlation: correlation,
 	}, nil
 }
@@ -249,34 +271,47 @@ const oneProcess = "pg_catalog.set_config('max_parallel_workers_per_gather', '0'
 // partition bounds or constraints, to hold no such row.
 func (t *Table) estimate(ctx context.Context, table, condition, change string) (map[string]float64, error) {
 	rows, err := t.db.queryWith(ctx, change,
-		explain+table+" WHERE "+condition, t.expiry.bound)
+		explain+"SELECT FROM "+table+" WHERE "+condition, t.expiry.bound)
 	if err != nil {
 		return nil, err
 	}
 	return readEstimates(rows)
 }
 
-const explain = "EXPLAIN (FORMAT JSON, VERBOSE) SELECT FROM "
+const explain = "EXPLAIN (FORMAT JSON, VERBOSE) "
 
 // readEstimates reads the planner's estimate for each leaf.
 func readEstimates(rows [][]string) (map[string]float64, error) {
-	var plans []struct{ Plan planNode }
-	if err := json.Unmarshal([]byte(rows[0][0]), &plans); err != nil {
-		return nil, fmt.Errorf("read the planner's estimate: %w", err)
+	plan, err := readPlan(rows)
+	if err != nil {
+		return nil, err
 	}
 	estimates := make(map[string]float64)
-	for _, plan := range plans {
-		plan.Plan.collect(estimates)
-	}
+	plan.collect(estimates)
 	return estimates, nil
+}
+
+// readPlan reads the answer to EXPLAIN. The top is a node of ours: by rules of a
+// table, a statement may have several plans.
+func readPlan(rows [][]string) (top planNode, err error) {
+	var plans []struct{ Plan planNode }
+	if err := json.Unmarshal([]byte(rows[0][0]), &plans); err != nil {
+		return top, fmt.Errorf("read the planner's answer: %w", err)
+	}
+	for _, plan := range plans {
+		top.Plans = append(top.Plans, plan.Plan)
+	}
+	return top, nil
 }
 
 // planNode is what is read of a node of EXPLAIN's answer.
 type planNode struct {
-	Schema   string
-	Relation string     `json:"Relation Name"`
-	Rows     float64    `json:"Plan Rows"`
-	Plans    []planNode `json:"Plans"`
+	Type      string `json:"Node Type"`
+	Operation string // Delete: of a node that deletes
+	Schema    string
+	Relation  string     `json:"Relation Name"`
+	Rows      float64    `json:"Plan Rows"`
+	Plans     []planNode `json:"Plans"`
 }
 
 func (n planNode) collect(estimates map[string]float64) {

@@ -64,8 +64,16 @@ func growError(err error) error {
 	case lockNotAvailable: // not of a row that is to be deleted
 		return &cleanup.TransientError{Err: fmt.Errorf("the run's row in the ledger is locked by another transaction: %v", err)}
 	}
-	return fmt.Errorf("put the batch on record in the ledger: %w", classify(err))
+	return &ledgerError{classify(err)}
 }
+
+// ledgerError is an error of the ledger's own table, not of the rows of a batch.
+type ledgerError struct{ error }
+
+func (e *ledgerError) Error() string {
+	return "put the batch on record in the ledger: " + e.error.Error()
+}
+func (e *ledgerError) Unwrap() error { return e.error }
 
 const systemQuery = "SELECT system_identifier FROM pg_control_system()"
 

@@ -217,6 +217,8 @@ func needsTIDRange(t *testing.T) {
 	}
 }
 
-func canTIDRange(t *testing.T) bool {
-	return pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int") >= 140000
+func canTIDRange(t *testing.T) bool { return serverVersion(t) >= 140000 }
+
+func serverVersion(t *testing.T) int64 {
+	return pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int")
 }

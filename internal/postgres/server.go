@@ -31,8 +31,12 @@ SELECT current_setting('server_version_num'),
        current_setting('random_page_cost')::float8 / greatest(current_setting('seq_page_cost')::float8, 0.01),
        pg_size_bytes(current_setting('wal_buffers'))`
 
-// Server asks the server for its facts. now is the host's clock.
+// Server asks the server for its facts, and refuses one of which that makes no
+// sense. now is the host's clock.
 func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) {
+	if err := db.checkEngine(ctx); err != nil {
+		return Server{}, err
+	}
 	before := now()
 	rows, err := db.query(ctx, serverQuery)
 	after := now()
@@ -71,15 +75,9 @@ func (db *DB) Server(ctx context.Context, now func() time.Time) (Server, error) 
 	}, nil
 }
 
-// minVersion is the oldest server whose functions all statements here exist
-// in: pg_current_xact_id and pg_xact_status(xid8) came with PostgreSQL 13.
-const minVersion = 130000
-
 // Check refuses a server on which a run must not begin.
 func (s Server) Check(maxSkew time.Duration) error {
 	switch {
-	case s.Version < minVersion:
-		return cleanup.Errorf(cleanup.Configuration, "upgrade the server", "PostgreSQL %d is too old: 13 or later is needed", s.Version/10000).Named("server-too-old")
 	case s.Standby:
 		return cleanup.Errorf(cleanup.NeedsPerson, "connect to the primary: target_session_attrs=read-write with all hosts in the address does it",
 			"the server is a standby, nothing can be deleted there").Named("standby")

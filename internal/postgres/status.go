@@ -179,7 +179,7 @@ func (t *Table) estimator(ctx context.Context, r root) (func(ctx context.Context
 		if analyzed != "t" {
 			return cleanup.Count{Is: cleanup.Unknown}, nil
 		}
-		rows, err := t.db.queryOfRole(ctx, "SELECT "+oneProcess, explain+t.name+" WHERE "+condition, args...)
+		rows, err := t.db.queryOfRole(ctx, "SELECT "+oneProcess, explain+"SELECT FROM "+t.name+" WHERE "+condition, args...)
 		if err != nil {
 			return cleanup.Count{}, err
 		}

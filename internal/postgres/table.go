@@ -18,14 +18,20 @@ type Table struct {
 	root   string            // the oid of what it is a partition of at the top, itself if it has partitions, 0 if it is none
 	name   string            // schema-qualified and quoted, as the facts' names for people are not
 	quoted map[uint32]string // the same of the leaves, by their oid
+	keys   map[uint32]string // SQL for a text that names a row of a leaf: its primary key, or the ctid
 	expiry *expiry
 	drops  *drops
 
 	tidRange bool // the server scans ranges of ctid
 	mayLock  bool // the role may lock rows of all leaves: UPDATE on some column
 	facts    cleanup.Table
-	denied   []string                  // leaves that the role may not delete from
-	cut      map[cleanup.Strategy]bool // how leaves were cut so far
+	denied   []string // leaves that the role may not delete from
+
+	// Leaves by their quoted name of which a row's ctid says nothing here: foreign
+	// tables, and those of another access method than heap.
+	placeless map[string]cleanup.Leaf
+	advised   map[string]bool           // foreign servers that were warned of
+	cut       map[cleanup.Strategy]bool // how leaves were cut so far
 
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between

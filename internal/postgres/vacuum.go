@@ -58,7 +58,7 @@ func (t *Table) Touched() (leaves []cleanup.Leaf) {
 	t.touched.mu.Lock()
 	defer t.touched.mu.Unlock()
 	for _, leaf := range t.facts.Leaves {
-		if t.touched.leaves[t.quoted[leaf.OID]] {
+		if leaf.Foreign == "" && t.touched.leaves[t.quoted[leaf.OID]] {
 			leaves = append(leaves, leaf)
 		}
 	}

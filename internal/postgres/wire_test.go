@@ -1,102 +1,210 @@
 package postgres_test
 
 import (
-	"bytes"
-	"fmt"
-	"io"
-	"net"
-	"path/filepath"
-	"sync/atomic"
+	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
 )
 
-// The answer to a COMMIT is lost, once after the server got the COMMIT and once
-// before: the batch counts once, or not at all.
+// scenario is a run that can be repeated, with the wire cut at another message
+// each time.
+type scenario struct {
+	url   string
+	conn  *pgx.Conn
+	setup func(url string) *setup
+	fill  string // SQL that makes the table as it was; 300 rows of it are expired
+}
+
+const (
+	wireTable = `CREATE TABLE messages (id bigint PRIMARY KEY, body text NOT NULL, expires_at timestamptz);
+		CREATE INDEX ON messages (expires_at)`
+	wireFill = `TRUNCATE messages; INSERT INTO messages
+		SELECT i, repeat('x', 200), now() + CASE WHEN i % 4 > 0 THEN -1 ELSE 1 END * (i + 60) * interval '1 second'
+		FROM generate_series(1, 400) AS i`
+	wireExpired = 300
+)
+
+func newScenario(t *testing.T, strategy cleanup.Strategy, workers, batch int) *scenario {
+	s := &scenario{url: pgtest.Database(t), fill: wireFill}
+	s.conn = pgtest.Conn(t, s.url)
+	pgtest.Exec(t, s.conn, wireTable)
+	s.setup = func(url string) *setup {
+		s := newSetup(t, url)
+		s.policy.Strategy, s.runner.Workers, s.runner.BatchMaxRows = strategy, workers, batch
+		return s
+	}
+	return s
+}
+
+// record returns all that is said in an undisturbed run.
+func (s *scenario) record(t *testing.T) (said []pgtest.Message) {
+	pgtest.Exec(t, s.conn, s.fill)
+	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
+		said = append(said, m)
+		return false
+	})).run(t)
+	want(t, r, cleanup.OutcomeComplete, wireExpired)
+	return said
+}
+
+// cut runs with the wire cut once, at a message.
+func (s *scenario) cut(t *testing.T, at pgtest.Message) cleanup.PolicyResult {
+	pgtest.Exec(t, s.conn, s.fill)
+	met := false
+	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
+		lost := !met && m.Place() == at.Place()
+		met = met || lost
+		return lost
+	})).run(t)
+	if !met {
+		t.Errorf("%v was never said: nothing was tested", at)
+	}
+	return r
+}
+
+// check cuts at one message after the other. Whichever is lost: the run goes on,
+// exactly the expired rows are gone, and each is counted once.
+func (s *scenario) check(t *testing.T, messages []pgtest.Message) {
+	if len(messages) == 0 {
+		t.Fatal("no message to cut at")
+	}
+	for _, m := range messages {
+		r := s.cut(t, m)
+		left := pgtest.Int(t, s.conn, "SELECT count(*) FROM messages")
+		gone := 400 - left
+		if r.Err != nil || r.Outcome() != cleanup.OutcomeComplete || r.Deleted != wireExpired || gone != wireExpired {
+			t.Errorf("cut at %v: %s with %d rows deleted, of which %d are gone (%v)", m, r.Outcome(), r.Deleted, gone, r.Err)
+		}
+	}
+}
+
+// round selects the request, and its answer, whose SQL contains a text, the nth
+// such from 0, and so many of those behind it on the same connection.
+func round(said []pgtest.Message, sql string, nth, behind int) (selected []pgtest.Message) {
+	for _, first := range said {
+		if !strings.Contains(first.SQL, sql) {
+			continue
+		}
+		if nth--; nth >= 0 {
+			continue
+		}
+		for _, m := range said {
+			if m.Conn == first.Conn && m.Round >= first.Round && m.Round <= first.Round+behind && m.Type != 'X' {
+				selected = append(selected, m)
+			}
+		}
+		break
+	}
+	return selected
+}
+
+func TestWireCutAtEveryMessageOfABatch(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
+		s := newScenario(t, strategy, 1, 100)
+		messages := round(s.record(t), "DELETE FROM ONLY", 1, 1)
+		if sent := messages[0]; len(messages) < 38 || sent.Type != 'P' {
+			t.Fatalf("%d messages from %v on: not a batch and its COMMIT", len(messages), sent)
+		}
+		s.check(t, messages)
+	})
+}
+
+// A batch whose COMMIT got lost is done again; one of which only the answer got
+// lost is not.
 func TestLostAnswerToACommitIsAskedFor(t *testing.T) {
-	for i := range 4 {
-		committed, ledger := i%2 == 0, i/2 == 0
-		t.Run(fmt.Sprintf("committed %v ledger %v", committed, ledger), func(t *testing.T) {
-			eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
-				url := pgtest.Database(t)
-				conn := pgtest.Conn(t, url)
-				table(t, conn, 5_000)
-				wire := cutAtCommit(t, conn.Config().Host, conn.Config().Port, 2, committed)
+	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
+		s := newScenario(t, strategy, 1, 100)
+		batch := round(s.record(t), "DELETE FROM ONLY", 1, 1)
+		for _, m := range batch {
+			if m.Round == batch[0].Round {
+				continue // the DELETE
+			}
+			r := s.cut(t, m)
+			want(t, r, cleanup.OutcomeComplete, wireExpired)
+			if tried := r.Retries > 0; tried == m.FromServer {
+				t.Errorf("cut at %v: %d retries", m, r.Retries)
+			}
+		}
+	})
+}
 
-				s := newSetup(t, fmt.Sprintf("host=%s user=%s dbname=%s sslmode=disable", wire, conn.Config().User, conn.Config().Database))
-				s.policy.Strategy, s.ledger = strategy, ledger
-				r := s.run(t)
+func TestWireCutAtEveryMessageOfABatchOfOneOfSeveralWorkers(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
+		s := newScenario(t, strategy, 3, 10)
+		// The second of three workers' connections: which batch it deletes differs,
+		// not what it says. Round 1 asks about earlier batches.
+		var batch []pgtest.Message
+		for _, m := range s.record(t) {
+			if m.Conn == 4 && (m.Round == 2 || m.Round == 3) {
+				batch = append(batch, m)
+			}
+		}
+		s.check(t, batch)
+	})
+}
 
-				want(t, r, cleanup.OutcomeComplete, 5_000)
-				if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); left != 5_000 {
-					t.Errorf("%d rows are left, want 5,000", left)
+func TestWireCutAtEveryMessageBesidesTheBatches(t *testing.T) {
+	cases := []struct {
+		name     string
+		messages func(said []pgtest.Message) []pgtest.Message
+	}{
+		{"a worker's connection begins", func(said []pgtest.Message) (start []pgtest.Message) {
+			for _, m := range said {
+				if m.Conn == 3 && m.Round < 2 {
+					start = append(start, m)
 				}
-				if tried := r.Retries > 0; tried == committed {
-					t.Errorf("%d retries although the COMMIT arrived: %v", r.Retries, committed)
-				}
-			})
+			}
+			return start
+		}},
+		{"the flush", func(said []pgtest.Message) []pgtest.Message { return round(said, "pg_logical_emit_message", 0, 0) }},
+		{"the verification", func(said []pgtest.Message) []pgtest.Message { return round(said, "count(*) FILTER", 0, 0) }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario(t, cleanup.Index, 1, 100)
+			s.check(t, c.messages(s.record(t)))
 		})
 	}
 }
 
-// cutAtCommit listens on a socket in the returned directory, passes everything
-// on to the server, and cuts the connection at the nth COMMIT of a batch:
-// behind it, so that only the answer is lost, or before it.
-func cutAtCommit(t *testing.T, host string, port uint16, nth int32, deliver bool) (dir string) {
-	dir = t.TempDir()
-	listener, err := net.Listen("unix", filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", 5432)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	var commits atomic.Int32
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := dialServer(host, port)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			go func() {
-				_, _ = io.Copy(client, server)
-				_ = client.Close()
-			}()
-			go func() {
-				defer server.Close()
-				defer client.Close()
-				buffer := make([]byte, 64<<10)
-				for {
-					n, err := client.Read(buffer)
-					if err != nil {
-						return
-					}
-					// A batch's COMMIT is sent when all before it was answered.
-					cut := bytes.Contains(buffer[:n], []byte("commit\x00")) && !bytes.Contains(buffer[:n], []byte("begin ")) && commits.Add(1) == nth
-					if cut {
-						_ = client.Close()
-					}
-					if cut && !deliver {
-						return
-					}
-					if _, err := server.Write(buffer[:n]); err != nil {
-						return
-					}
-				}
-			}()
+// A run that loses its lock's connection before it has the lock deletes nothing,
+// and leaves no lock behind.
+func TestWireCutAtEveryMessageOfTheLock(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t, cleanup.Index, 1, 100)
+	for _, m := range round(s.record(t), "pg_try_advisory_lock", 0, 0) {
+		r := s.cut(t, m)
+		if left := pgtest.Int(t, s.conn, "SELECT count(*) FROM messages"); r.Deleted != 400-left || r.Err != nil && cleanup.KindOf(r.Err) != cleanup.Incomplete {
+			t.Errorf("cut at %v: %d rows deleted, %d are left (%v)", m, r.Deleted, left, r.Err)
 		}
-	}()
-	return dir
+		pgtest.Eventually(t, "the lock to be free", func() bool {
+			return pgtest.Int(t, s.conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == 0
+		})
+	}
 }
 
-func dialServer(host string, port uint16) (net.Conn, error) {
-	if filepath.IsAbs(host) {
-		return net.Dial("unix", filepath.Join(host, fmt.Sprintf(".s.PGSQL.%d", port)))
+// A drop takes several steps. Each is lost once as a whole and once without its
+// answer; the one that drops, and its COMMIT, message by message.
+func TestWireCutAtEveryStepOfAPartitionDrop(t *testing.T) {
+	t.Parallel()
+	s := newScenario(t, cleanup.Partition, 1, 100)
+	s.fill = `DROP TABLE IF EXISTS messages, old;
+		CREATE TABLE messages (id bigint, expires_at timestamptz) PARTITION BY RANGE (expires_at);
+		CREATE TABLE old PARTITION OF messages FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+		CREATE TABLE current PARTITION OF messages FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+		INSERT INTO messages SELECT i, '2019-01-01' FROM generate_series(1, 300) AS i;
+		INSERT INTO messages SELECT i, 'infinity' FROM generate_series(1, 100) AS i`
+	said := s.record(t)
+	drop := round(said, "DROP TABLE", 0, 1)
+	for _, m := range round(said, "pg_last_wal_replay_lsn", 0, 100) {
+		if m.Index == 0 {
+			drop = append(drop, m)
+		}
 	}
-	return net.Dial("tcp", net.JoinHostPort(host, fmt.Sprint(port)))
+	s.check(t, drop)
 }

@@ -36,6 +36,7 @@ type policyJSON struct {
 	HeldRows          *int64             `json:"held_rows"` // null: not counted
 	LockedRows        int64              `json:"locked_rows"`
 	RefusedRows       int64              `json:"refused_rows"`
+	Refused           []refusedJSON      `json:"refused"` // the first of them, at most 100
 	Batches           int64              `json:"batches"`
 	Retries           int64              `json:"retries"`
 	DroppedPartitions []string           `json:"dropped_partitions"`
@@ -45,6 +46,12 @@ type policyJSON struct {
 	LedgerHead        string             `json:"ledger_head,omitempty"`
 	Error             string             `json:"error,omitempty"`
 	Hint              string             `json:"hint,omitempty"`
+}
+
+type refusedJSON struct {
+	Table   string `json:"table"`
+	Key     string `json:"key"`
+	Message string `json:"message"`
 }
 
 // WriteJSON writes the result as one object on one line.
@@ -73,7 +80,10 @@ func policyObject(p cleanup.PolicyResult) policyJSON {
 		StopReason: p.StopReason, DeletedCount: p.Deleted, Backlog: p.Backlog, HeldRows: p.Held,
 		LockedRows: p.Locked, RefusedRows: p.Refused, Batches: p.Batches, Retries: p.Retries,
 		DroppedPartitions: orEmpty(p.Dropped), DurationMS: p.Duration.Milliseconds(),
-		Warnings: p.Warnings, SQL: p.SQL, LedgerHead: p.LedgerHead,
+		Warnings: p.Warnings, SQL: p.SQL, LedgerHead: p.LedgerHead, Refused: []refusedJSON{},
+	}
+	for _, row := range p.RefusedRows {
+		out.Refused = append(out.Refused, refusedJSON(row))
 	}
 	if !p.Cutoff.IsZero() {
 		out.Cutoff = &p.Cutoff

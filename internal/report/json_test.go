@@ -49,39 +49,40 @@ func TestWriteJSON(t *testing.T) {
 		want   string
 	}{
 		{"complete", complete(), `{"success":true,"deleted_count":1234567,` + about + `"outcome":"complete","duration_ms":2100,"policies":[` +
-			policy + `"stop_reason":"exhausted","deleted_count":1234567,"backlog":0,"held_rows":0,"locked_rows":0,"refused_rows":0,` +
+			policy + `"stop_reason":"exhausted","deleted_count":1234567,"backlog":0,"held_rows":0,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":1235,"retries":0,` + none + `}]}`},
 		{"locked rows", withLockedRows(), `{"success":false,"deleted_count":1,` + about + `"outcome":"incomplete","duration_ms":2100,"policies":[` +
-			policy + `"stop_reason":"exhausted","deleted_count":1,"backlog":12,"held_rows":1,"locked_rows":12,"refused_rows":0,` +
+			policy + `"stop_reason":"exhausted","deleted_count":1,"backlog":12,"held_rows":1,"locked_rows":12,"refused_rows":0,"refused":[],` +
 			`"batches":1,"retries":3,"dropped_partitions":[],"duration_ms":500}]}`},
 		{"refused rows", refused(), `{"success":false,"deleted_count":500,` + about + `"outcome":"failed","duration_ms":2100,` +
 			`"error":"policy messages: 1 expired rows are still there","hint":"look for a trigger","policies":[` +
 			policy + `"stop_reason":"exhausted","deleted_count":500,"backlog":1,"held_rows":0,"locked_rows":0,"refused_rows":1,` +
+			`"refused":[{"table":"public.messages","key":"id=<17>","message":"no (SQLSTATE P0001)"}],` +
 			`"batches":3,"retries":0,` + none + `,"error":"1 expired rows are still there","hint":"look for a trigger"}]}`},
 		{"failed, with characters of HTML", failed(), `{"success":false,"deleted_count":2000,` + about + `"outcome":"failed","duration_ms":2100,` +
 			`"error":"policy messages: permission denied for table \"a<b>\"","hint":"GRANT DELETE ON \"a<b>\" TO \"r&d\"","policies":[` +
-			policy + `"stop_reason":"failed","deleted_count":2000,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,` +
+			policy + `"stop_reason":"failed","deleted_count":2000,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":2,"retries":0,` + none + `,"error":"permission denied for table \"a<b>\"","hint":"GRANT DELETE ON \"a<b>\" TO \"r&d\""}]}`},
 		{"no connection", unreachable(), `{"success":false,"deleted_count":0,` + about + `"outcome":"failed","duration_ms":2100,` +
 			`"error":"connect to db.example: connection refused","hint":"is it running?","policies":[]}`},
 		{"a policy that was not inspected", notInspected(), `{"success":false,"deleted_count":0,` + about + `"outcome":"failed","duration_ms":2100,` +
 			`"error":"policy messages: table messages does not exist","hint":"set policies.table","policies":[` +
 			`{"name":"messages","table":"messages","cutoff":null,"strategy":"","reasons":[],` +
-			`"stop_reason":"failed","deleted_count":0,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,` +
+			`"stop_reason":"failed","deleted_count":0,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":0,"retries":0,"dropped_partitions":[],"duration_ms":0,"error":"table messages does not exist","hint":"set policies.table"},` +
-			policy + `"stop_reason":"exhausted","deleted_count":0,"backlog":0,"held_rows":0,"locked_rows":0,"refused_rows":0,` +
+			policy + `"stop_reason":"exhausted","deleted_count":0,"backlog":0,"held_rows":0,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":0,"retries":0,` + none + `}]}`},
 		{"dry run", dryRun(), `{"success":true,"deleted_count":0,` + about + `"outcome":"dry-run","duration_ms":2100,"policies":[` +
 			`{"name":"messages","table":"public.messages","cutoff":"2026-03-01T02:00:00.123456Z","strategy":"index","reasons":[],` +
-			`"stop_reason":"","deleted_count":0,"backlog":1500,"held_rows":2000,"locked_rows":0,"refused_rows":0,` +
+			`"stop_reason":"","deleted_count":0,"backlog":1500,"held_rows":2000,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":0,"retries":0,"dropped_partitions":[],"duration_ms":0,"warnings":["a trigger BEFORE DELETE may swallow deletes"],` +
 			`"sql":["DELETE FROM ONLY public.messages\nWHERE expires_at < '2026-03-01'","DELETE FROM ONLY public.m2\nWHERE a && b"]}]}`},
 		{"guard", guarded(), `{"success":false,"deleted_count":0,` + about + `"outcome":"failed","duration_ms":2100,` +
 			`"error":"policy messages: guard.max_rows: more than 10 rows are expired","hint":"raise guard.max_rows","policies":[` +
-			policy + `"stop_reason":"guard","deleted_count":0,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,` +
+			policy + `"stop_reason":"guard","deleted_count":0,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":0,"retries":0,` + none + `,"error":"guard.max_rows: more than 10 rows are expired","hint":"raise guard.max_rows"}]}`},
 		{"time budget, the backlog not counted", overBudget(), `{"success":false,"deleted_count":1000,` + about + `"outcome":"incomplete","duration_ms":2100,"policies":[` +
-			policy + `"stop_reason":"time_budget","deleted_count":1000,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,` +
+			policy + `"stop_reason":"time_budget","deleted_count":1000,"backlog":null,"held_rows":null,"locked_rows":0,"refused_rows":0,"refused":[],` +
 			`"batches":1,"retries":0,` + none + `}]}`},
 	}
 	for _, tt := range tests {
@@ -99,7 +100,7 @@ func TestJSONHasTheKeysOfTheContract(t *testing.T) {
 	run := []string{"success", "deleted_count", "timestamp", "run_id", "outcome", "duration_ms", "policies"}
 	policy := []string{
 		"name", "table", "cutoff", "strategy", "reasons", "stop_reason", "deleted_count", "backlog", "held_rows",
-		"locked_rows", "refused_rows", "batches", "retries", "dropped_partitions", "duration_ms",
+		"locked_rows", "refused_rows", "refused", "batches", "retries", "dropped_partitions", "duration_ms",
 	}
 	results := map[string]cleanup.Result{
 		"complete": complete(), "locked rows": withLockedRows(), "refused rows": refused(), "failed": failed(),
@@ -123,7 +124,7 @@ func TestJSONHasTheKeysOfTheContract(t *testing.T) {
 			for _, p := range got["policies"].([]any) {
 				object := p.(map[string]any)
 				wantKeys(t, object, policy, []string{"error", "hint", "warnings", "sql", "ledger_head"})
-				for _, list := range []string{"reasons", "dropped_partitions"} {
+				for _, list := range []string{"reasons", "dropped_partitions", "refused"} {
 					if _, ok := object[list].([]any); !ok {
 						t.Errorf("%s is %v, not a list: a script would have to ask for null", list, object[list])
 					}

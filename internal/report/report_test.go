@@ -53,7 +53,7 @@ func withLockedRows() cleanup.Result {
 
 func refused() cleanup.Result {
 	p := ended(cleanup.Exhausted, 500, 3, new(int64(1)))
-	p.Refused = 1
+	p.Refused, p.RefusedRows = 1, []cleanup.RefusedRow{{Table: "public.messages", Key: "id=<17>", Message: "no (SQLSTATE P0001)"}}
 	p.Err = cleanup.Errorf(cleanup.NeedsPerson, "look for a trigger", "1 expired rows are still there")
 	return run(p)
 }
@@ -135,6 +135,7 @@ incomplete: 1 row deleted in 2.1 s
 		{"refused rows", refused(), header + `  deleted   500 rows in 3 batches, 2.0 s, 250 rows/s
   left      1 expired row
   refused   1 expired row that the database does not delete
+            public.messages id=<17>: no (SQLSTATE P0001)
 failed: 500 rows deleted in 2.1 s
 `},
 		{"failed", failed(), header + `  deleted   2,000 rows in 2 batches, 2.0 s, 1,000 rows/s

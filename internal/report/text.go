@@ -101,12 +101,26 @@ func writeRest(b *strings.Builder, p cleanup.PolicyResult) {
 	}
 	if p.Refused > 0 {
 		line(b, "refused", expiredRows(p.Refused)+" that the database does not delete")
+		writeRefused(b, p)
 	}
 	if p.Retries > 0 {
 		line(b, "retries", cleanup.FormatCount(p.Retries))
 	}
 	if p.LedgerHead != "" {
 		line(b, "ledger", "row "+p.LedgerHead)
+	}
+}
+
+// shownRefused is how many refused rows people want to read of.
+const shownRefused = 10
+
+// writeRefused names some of the rows.
+func writeRefused(b *strings.Builder, p cleanup.PolicyResult) {
+	for _, row := range p.RefusedRows[:min(len(p.RefusedRows), shownRefused)] {
+		line(b, "", row.Table+" "+row.Key+": "+row.Message)
+	}
+	if len(p.RefusedRows) > shownRefused {
+		line(b, "", fmt.Sprintf("--output json names %d of them", len(p.RefusedRows)))
 	}
 }
 

@@ -22,6 +22,8 @@ var messageIDs = map[string]string{
 	cleanup.EventDropped:        "9059f3be45f84b33a6425b4c0f395853",
 	cleanup.EventRetry:          "c04b2ff4e3ac472ab1d39ca8cec4bf81",
 	cleanup.EventLocked:         "d6fe848ac84f44e6bc31f0f149471748",
+	cleanup.EventRefused:        "55c752e6a195498fa1847781ce91cf9a",
+	cleanup.EventTooLong:        "eb398d2cdf4a4568a2c5e1970a7aaf05",
 	cleanup.EventNotDropped:     "ec02a7cf85ad466a8d1e75d40896edb7",
 	cleanup.EventWaiting:        "dce8fa3ae3b642fdb2057a12221de652",
 	cleanup.EventCompany:        "34cf98b089004f16a9d0d253e49495ab",
