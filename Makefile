@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 SCRIPTS := .ci/need .ci/run packaging/build packaging/lint packaging/notices packaging/repo packaging/scripts/* \
 	internal/e2e/matrix internal/pgtest/fetch internal/pgtest/matrix
+FUZZTIME ?= 60s
 PYTHON  := /usr/lib/python3/dist-packages
 # What the end-to-end tests start, and what brings it. No more than packages of
 # Debian; elsewhere they say what they lack.
@@ -46,6 +47,17 @@ lint: ## check format, vet, staticcheck, shellcheck and that go.mod is tidy; ins
 	shellcheck $(SCRIPTS)
 	go mod tidy -diff
 
+fuzz: ## run each fuzz target for a minute (FUZZTIME=60s)
+	@.ci/need initdb:postgresql
+	@for package in ./internal/config ./internal/postgres ./internal/systemd; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+vulncheck: ## look for known vulnerabilities in what the program calls; asks vuln.go.dev
+	go tool -modfile=.ci/tools/go.mod govulncheck ./...
+
 bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENCH_ROWS=200000 BENCH_PARTS=grid)
 	@.ci/need initdb:postgresql pgbench:postgresql \
 		$(PYTHON)/sqlalchemy:python3-sqlalchemy $(PYTHON)/psycopg2:python3-psycopg2
@@ -53,6 +65,10 @@ bench: ## measure against other ways and write docs/benchmarks.md (smaller: BENC
 		.ci/need "/usr/share/postgresql/$$major/extension/pg_partman.control:postgresql-$$major-partman" || \
 		echo 'Going on without pg_partman.'
 	go run ./internal/bench
+
+soak: build ## let faults of all kinds happen to runs on a table in use, for SOAK=30m, and check every run
+	@.ci/need initdb:postgresql
+	go run ./internal/soak bin/message-cleanup
 
 packages: ## build deb and rpm for amd64 and arm64 into dist/, with SHA256SUMS
 	packaging/build dist
@@ -70,7 +86,7 @@ install: build ## install binary, units, user and configuration (PREFIX=/usr/loc
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/message-cleanup|$(PREFIX)/bin/message-cleanup|' systemd/message-cleanup.service \
 		> $(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.service
-	install -m 0644 systemd/message-cleanup.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 0644 systemd/message-cleanup.timer systemd/system-messagecleanup.slice $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	cd $(DESTDIR)$(PREFIX)/lib/systemd/system && for kind in service timer; do \
 		sed -f $(CURDIR)/systemd/instance.sed message-cleanup.$$kind > message-cleanup@.$$kind; done
 	install -D -m 0644 systemd/message-cleanup.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog
@@ -84,10 +100,11 @@ uninstall: ## remove what install installed, but keep the configuration
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup.timer \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/message-cleanup@.timer \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/system-messagecleanup.slice \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/message-cleanup.catalog \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/message-cleanup.conf
 
 clean: ## remove what build built
 	rm -rf bin dist
 
-.PHONY: help build demo test test-matrix e2e e2e-matrix lint bench packages lint-packages repo install uninstall clean
+.PHONY: help build demo test test-matrix e2e e2e-matrix lint fuzz vulncheck bench soak packages lint-packages repo install uninstall clean

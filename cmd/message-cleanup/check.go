@@ -118,15 +118,16 @@ func (c *checkup) database(ctx context.Context) {
 		c.Findings.Add(c.db.CheckLedger(ctx, c.cfg.Ledger.Table)...)
 	}
 	for i, policy := range c.cfg.Policies {
-		c.Findings.Add(c.db.CheckTable(ctx, policy, c.server)...)
-		if err := c.policy(ctx, policy, c.isSet(fmt.Sprintf("policies[%d].time_zone", i), c.cfg)); err != nil {
+		zoned := c.isSet(fmt.Sprintf("policies[%d].time_zone", i), c.cfg)
+		c.Findings.Add(c.db.CheckTable(ctx, policy, zoned, c.server)...)
+		if err := c.policy(ctx, policy); err != nil {
 			c.fail(policy.Name, err)
 		}
 	}
 }
 
 // policy goes the way of a run up to where it would begin to delete.
-func (c *checkup) policy(ctx context.Context, policy cleanup.Policy, zoned bool) error {
+func (c *checkup) policy(ctx context.Context, policy cleanup.Policy) error {
 	cutoff := policy.Cutoff(c.server.Clock)
 	table, err := c.db.Inspect(ctx, policy, c.server, cutoff)
 	if err != nil {
@@ -137,24 +138,22 @@ func (c *checkup) policy(ctx context.Context, policy cleanup.Policy, zoned bool)
 		facts.Warnings[i].Policy = policy.Name
 	}
 	c.Findings.Add(facts.Warnings...)
-	if facts.ColumnType == "timestamp without time zone" && !zoned {
-		c.Findings.Add(cleanup.Finding{
-			Name: "time-zone-unset", Severity: cleanup.SeverityError, Policy: policy.Name,
-			Text: fmt.Sprintf("column %s does not say in which zone its times are, and the policy does not either: they are read as %s", policy.Column, policy.TimeZone),
-			Hint: "write time_zone into the policy: UTC, or the zone that the application writes in",
-		})
-	}
-	if _, err := cleanup.NewPlan(policy, facts, cutoff); err != nil {
-		return err
+	if _, err := cleanup.NewPlan(policy, facts, cutoff); err != nil && !c.Findings.Have("index-invalid", policy.Name) {
+		c.fail(policy.Name, err)
 	}
 	if err := table.CheckPrivileges(); err != nil {
-		return err
+		c.fail(policy.Name, err)
 	}
 	if err := table.CheckConditions(ctx); err != nil {
 		return err
 	}
 	if err := table.CheckGuards(ctx, c.cfg.Guard.MaxRows, c.cfg.Guard.MaxFraction); err != nil {
 		c.fail(policy.Name, err)
+	}
+	if c.cfg.Ledger.Table != "" { // whether it is there, CheckLedger has said
+		if err := c.db.Ledger(c.cfg.Ledger.Table).CheckRestored(ctx, policy.Name); err != nil && cleanup.KindOf(err) == cleanup.NeedsPerson {
+			c.fail(policy.Name, err)
+		}
 	}
 	findings, err := table.CheckRows(ctx, policy, c.server.Clock)
 	c.Findings.Add(findings...)

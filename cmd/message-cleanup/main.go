@@ -191,6 +191,7 @@ func (a *app) connectOnce(ctx context.Context, cfg *config.Config) (*postgres.DB
 	return postgres.Open(ctx, postgres.Options{
 		URL:            cfg.Database.URL,
 		ConnectTimeout: cfg.Database.ConnectTimeout,
+		LockTimeout:    cfg.Batch.Target, // as a run's, which partitions on other servers have to know
 		Log:            slog.New(slog.DiscardHandler),
 	})
 }

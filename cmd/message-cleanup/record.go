@@ -19,6 +19,14 @@ func (r *execution) openLedger(ctx context.Context) error {
 	return r.ledger.Check(ctx)
 }
 
+// checkRestored refuses a restored backup, if there is a ledger to tell.
+func (r *execution) checkRestored(ctx context.Context, policy cleanup.Policy) error {
+	if r.cfg.Ledger.Table == "" || r.acknowledged {
+		return nil
+	}
+	return r.db.Ledger(r.cfg.Ledger.Table).CheckRestored(ctx, policy.Name)
+}
+
 // begin opens the run's row of a policy in the ledger, in which table will put
 // its batches on record, and closes the rows of runs that never came to it. The
 // policy's lock is held.

@@ -19,6 +19,7 @@ import (
 func (a *app) runCommand() *cobra.Command {
 	var policies []string
 	var dryRun bool
+	var acknowledged bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Delete expired rows (what the service runs)",
@@ -37,23 +38,24 @@ Exit status:
   77  permission denied
   78  configuration`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return a.run(policies, dryRun) },
+		RunE: func(*cobra.Command, []string) error { return a.run(policies, dryRun, acknowledged) },
 	}
 	cmd.Flags().StringArrayVar(&policies, "policy", nil, "only this policy, by its `name` (repeatable)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "delete nothing, say what would be done")
+	cmd.Flags().BoolVar(&acknowledged, "acknowledge-restore", false, "clean a restored backup, which the ledger tells from the database of the last run")
 	return cmd
 }
 
 // run is the whole program: configuration, one run, its report.
-func (a *app) run(names []string, dryRun bool) error {
+func (a *app) run(names []string, dryRun, acknowledged bool) error {
 	ctx, stop, end := a.handleSignals()
 	defer end()
-	return a.finish(a.oneRun(ctx, stop, names, dryRun))
+	return a.finish(a.oneRun(ctx, stop, names, dryRun, acknowledged))
 }
 
 // oneRun reads the configuration and makes one run. It ends after its current
 // batches when stop is closed.
-func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, dryRun bool) cleanup.Result {
+func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, dryRun, acknowledged bool) cleanup.Result {
 	start := a.now()
 	result := cleanup.Result{RunID: cleanup.NewRunID(start), Start: start.UTC(), DryRun: dryRun}
 	a.announce(result)
@@ -71,7 +73,7 @@ func (a *app) oneRun(ctx context.Context, stop <-chan struct{}, names []string, 
 	display := a.startDisplay(cfg, result.RunID)
 	a.atWork.Store(display)
 	defer a.atWork.Store(nil)
-	r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result}
+	r := &execution{app: a, cfg: cfg, display: display, stop: stop, result: &result, acknowledged: acknowledged}
 	r.execute(ctx)
 	result.Duration = a.now().Sub(start)
 	display.close(result)
@@ -152,6 +154,8 @@ type execution struct {
 	cfg     *config.Config
 	display *display
 	stop    <-chan struct{} // closed: end after the current batch
+
+	acknowledged bool // a restored backup is to be cleaned
 
 	db     *postgres.DB
 	server postgres.Server
@@ -282,6 +286,9 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 	if err := r.db.Lock(ctx, policy.Name, plan.Table, r.server.Pooled); err != nil {
 		return result, err
 	}
+	if err := r.checkRestored(ctx, policy); err != nil {
+		return result, err
+	}
 	if err := r.begin(ctx, plan, table); err != nil {
 		return result, err
 	}
@@ -295,6 +302,9 @@ func (r *execution) policy(ctx context.Context, policy cleanup.Policy) (result c
 // preview fills the result of a dry run: what would be deleted, and how.
 func (r *execution) preview(ctx context.Context, table *postgres.Table, plan cleanup.Plan, result *cleanup.PolicyResult) error {
 	if err := r.server.Check(r.cfg.Guard.MaxClockSkew); err != nil {
+		result.Warnings = append(result.Warnings, "a run would end at once: "+err.Error())
+	}
+	if err := r.checkRestored(ctx, plan.Policy); err != nil {
 		result.Warnings = append(result.Warnings, "a run would end at once: "+err.Error())
 	}
 	if err := table.CheckGuards(ctx, r.cfg.Guard.MaxRows, r.cfg.Guard.MaxFraction); cleanup.KindOf(err) == cleanup.NeedsPerson && err != nil {

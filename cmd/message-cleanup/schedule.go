@@ -76,7 +76,7 @@ func (a *app) schedule() error {
 		case <-time.After(delay):
 		}
 		idle.line.clear()
-		result := a.oneRun(ctx, stop, nil, false)
+		result := a.oneRun(ctx, stop, nil, false, false)
 		if err := a.finish(result); err != nil && !errors.As(err, new(exitError)) {
 			a.complain(cleanup.EventRunFailed, err)
 		}

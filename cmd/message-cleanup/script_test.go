@@ -85,10 +85,7 @@ func TestScripts(t *testing.T) {
 	if _, err := os.Stat(config.DefaultFile); err == nil {
 		t.Fatalf("%s exists: the program would read it; run the tests on a host where it is not installed", config.DefaultFile)
 	}
-	conn := pgtest.Conn(t, pgtest.Database(t))
-	if pgtest.Int(t, conn, "SELECT current_setting('server_version_num')::int") < 140000 {
-		t.Skip("many tables of the scripts have no index, which PostgreSQL 13 needs")
-	}
+	needsTIDRange(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		Setup:               setup,
@@ -110,6 +107,14 @@ func TestScripts(t *testing.T) {
 			"jsonlog": positive(cmdJSONLog),
 		},
 	})
+}
+
+// needsTIDRange skips what has tables without an index, which PostgreSQL 13 needs.
+func needsTIDRange(t *testing.T) {
+	t.Helper()
+	if pgtest.Int(t, pgtest.Conn(t, pgtest.Database(t)), "SELECT current_setting('server_version_num')::int") < 140000 {
+		t.Skip("many tables here have no index, which PostgreSQL 13 needs")
+	}
 }
 
 // positive refuses a "!" before a command that has no use for it.

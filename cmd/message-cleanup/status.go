@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (a *app) readStatus(names []string) (report.Status, error) {
 	var service systemd.Service
 	s.Next, service = a.askSystemd()
 	if service.Running {
-		s.AtWork = service.Status
+		s.AtWork = cmp.Or(service.Status, "it has just begun")
 	}
 	for _, policy := range cfg.Policies {
 		s.Policies = append(s.Policies, report.PolicyStatus{Policy: policy, Last: latest(runOfMetrics(cfg.Metrics.Textfile, policy.Name), runOfService(service))})

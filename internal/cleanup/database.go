@@ -34,8 +34,9 @@ type Database interface {
 	// Vacuum vacuums one leaf. It returns ErrLocked rather than to wait.
 	Vacuum(ctx context.Context, leaf Leaf) error
 	// Unconfirmed returns how many rows of deleted batches are not known to be
-	// durable.
-	Unconfirmed() int64
+	// durable, and how many were taken back by a LostError, or never counted,
+	// although they may be gone: after a crash the server could not tell.
+	Unconfirmed() (rows, doubtful int64)
 }
 
 // Counts are expired rows of one table.

@@ -25,7 +25,7 @@ type Finding struct {
 	Policy   string   // the policy that it is about; "": the server, or the host
 	Text     string   // one sentence
 	SQL      []string // statements for a superuser or the owner, each outside of a transaction block
-	Command  string   // for a shell
+	Command  string   // for a shell; beside SQL, it does the same
 	Hint     string   // what to do, one clause
 }
 
@@ -60,12 +60,17 @@ type Findings []Finding
 // the statements that mend it needs not be said again by the error or the
 // warning that a run would have.
 func (f *Findings) Add(more ...Finding) {
-	known := len(*f)
+	known := *f
 	for _, finding := range more {
-		if !slices.ContainsFunc((*f)[:known], func(k Finding) bool { return k.Name == finding.Name && k.Policy == finding.Policy }) {
+		if !known.Have(finding.Name, finding.Policy) {
 			*f = append(*f, finding)
 		}
 	}
+}
+
+// Have tells whether there is one of a name about a policy.
+func (f Findings) Have(name, policy string) bool {
+	return slices.ContainsFunc(f, func(k Finding) bool { return k.Name == name && k.Policy == policy })
 }
 
 // Count returns how many there are of a severity.

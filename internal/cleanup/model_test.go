@@ -272,13 +272,13 @@ func (m *model) Vacuum(ctx context.Context, leaf Leaf) error {
 	return wait(ctx, time.Second)
 }
 
-func (m *model) Unconfirmed() (rows int64) {
+func (m *model) Unconfirmed() (rows, doubtful int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.commits[m.flushed:] {
 		rows += int64(len(c.rows))
 	}
-	return rows
+	return rows, 0
 }
 
 // The errors that the tests inject.

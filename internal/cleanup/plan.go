@@ -115,17 +115,18 @@ func (p Plan) Expired() float64 {
 	return sum
 }
 
-// noRanges tells why a leaf cannot be cut into ranges of blocks; "": it can.
-func (t Table) noRanges(leaf Leaf) string {
+// noRanges tells why a leaf cannot be cut into ranges of blocks, and the name of
+// that as a finding; "": it can.
+func (t Table) noRanges(leaf Leaf) (reason, name string) {
 	switch {
 	case leaf.Foreign != "":
-		return leaf.Name + " is a foreign table, whose blocks are not to be seen"
+		return leaf.Name + " is a foreign table, whose blocks are not to be seen", "foreign-table"
 	case leaf.Method != "":
-		return leaf.Name + " is kept by access method " + leaf.Method + ", whose rows need not have a place that stays"
+		return leaf.Name + " is kept by access method " + leaf.Method + ", whose rows need not have a place that stays", "access-method"
 	case !t.TIDRange:
-		return "the server cannot scan ranges of ctid, which PostgreSQL can from version 14"
+		return "the server cannot scan ranges of ctid, which PostgreSQL can from version 14", "server-too-old"
 	}
-	return ""
+	return "", ""
 }
 
 // choose decides how one leaf is cut into batches.
@@ -140,7 +141,7 @@ func (t Table) noRanges(leaf Leaf) string {
 // as it does in PostgreSQL's own cost of an index scan (cost_index in
 // src/backend/optimizer/path/costsize.c).
 func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
-	noRanges := table.noRanges(leaf)
+	noRanges, name := table.noRanges(leaf)
 	if leaf.Foreign != "" && wanted != Heap {
 		return Index, "windows of the column, without a look at the indexes: it is a foreign table on server " + leaf.Foreign, nil
 	}
@@ -157,7 +158,7 @@ func choose(wanted Strategy, leaf Leaf, table Table) (Strategy, string, error) {
 		return Index, "configured", nil
 	case Heap:
 		if noRanges != "" {
-			return "", "", Errorf(Configuration, "set strategy: auto", "strategy heap: %s", noRanges).Named("no-ranges")
+			return "", "", Errorf(Configuration, "set strategy: auto", "strategy heap: %s", noRanges).Named(name)
 		}
 		return Heap, "configured", nil
 	}

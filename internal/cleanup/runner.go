@@ -70,8 +70,9 @@ func (r *Runner) Run(ctx context.Context, plan Plan, db Database) PolicyResult {
 	p := &policyRun{Runner: r, plan: plan, db: db, pacer: newPacer(r.BatchTarget, r.BatchMaxRows, plan.Server.WALBuffers, max(1, r.Workers))}
 	p.result.Describe(plan)
 	reason, err := p.work(ctx)
-	if rows := db.Unconfirmed(); rows > 0 {
-		p.addDeleted(-rows)
+	rows, doubtful := db.Unconfirmed()
+	p.addDeleted(-rows)
+	if rows += doubtful; rows > 0 {
 		besides := Plural(rows, "row was", "rows were") + " deleted besides, not known to be durable and not counted"
 		if err == nil {
 			err = Errorf(Incomplete, "the next run deletes what came back", "%s", besides)

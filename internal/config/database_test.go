@@ -131,3 +131,39 @@ func TestNoErrorShowsAConnectionString(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is around an address in a file of whatever format: nothing crashes,
+// and neither an error nor the printed configuration shows its password.
+func FuzzConfigurationShowsNoPassword(f *testing.F) {
+	for _, seed := range []struct{ before, after string }{
+		{"database: {url: '", "'}"}, {"database:\n  url: ", "\n"}, {"database: ", ""}, {"database: {url: [", "]}"},
+		{"policies: [{table: '", "'}]"}, {"policies: [{name: a, table: b, time_zone: '", "'}]"}, {"batch: {target: '", "'}"},
+		{"- ", ""}, {"'", "': 1"}, {"database: {url: \"", ""}, {"a: &a '", "'\nb: *a"}, {"--- ", "\n---\n"},
+		{"[database]\nurl = \"", "\""}, {"[database]\nurl = ", ""}, {"[[policies]]\ntable = '", "'"}, {"[\"", "\"]"},
+		{`{"database": {"url": "`, `"}}`}, {`{"database": {"url": `, `}}`}, {`{"`, `": 1}`}, {"", ""},
+	} {
+		for format := range byte(len(formats)) {
+			f.Add(seed.before, seed.after, format)
+		}
+	}
+	f.Fuzz(func(t *testing.T, before, after string, format byte) {
+		const password = "Zq7secretZq7"
+		path := filepath.Join(t.TempDir(), "config."+formats[int(format)%len(formats)])
+		if err := os.WriteFile(path, []byte(before+"postgres://u:"+password+"@h/db"+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(Options{File: path}, path)
+		if err != nil {
+			if strings.Contains(strings.ToLower(err.Error()), strings.ToLower(password)) {
+				t.Errorf("the error shows it: %v", err)
+			}
+			return
+		}
+		for _, v := range c.Values() {
+			// A condition is the operator's, and shown as it is.
+			if strings.Contains(v.Value, password) && !strings.HasSuffix(v.Key, ".where") && !strings.HasSuffix(v.Key, ".hold") {
+				t.Errorf("%s shows it: %s", v.Key, v.Value)
+			}
+		}
+	})
+}

@@ -34,3 +34,22 @@ func TestSizesAreReadAsPostgreSQLReadsThem(t *testing.T) {
 		}
 	}
 }
+
+// What is read is more than nothing, and what is shown reads as the same.
+func FuzzSize(f *testing.F) {
+	for _, seed := range []string{"", "10GB", "1.5MB", "0.5B", "10 GB", "1e3kB", "9999999TB", "-1kB", ".kB", "1kb", "0B", "8388607.999TB"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := size(text(s))
+		if err != nil {
+			return
+		}
+		if got < 0 || (got == 0) != (s == "") {
+			t.Fatalf("%q is %d bytes", s, int64(got))
+		}
+		if again, err := size(text(got.String())); err != nil || again != got {
+			t.Fatalf("%q is shown as %q, which is read as %d, error %v", s, got, int64(again), err)
+		}
+	})
+}

@@ -242,6 +242,26 @@ func (h *host) instances(*testing.T) {
 	h.says(`\(orders\)`, "systemctl status --no-pager message-cleanup@orders.timer")
 	h.sh("systemctl enable --now message-cleanup@orders.timer")
 	h.says("message-cleanup@orders.service", "systemctl list-timers --no-pager")
+
+	// All in one slice, which has one weight.
+	h.is("system-messagecleanup.slice", "systemctl show -P Slice message-cleanup.service message-cleanup@orders.service | sort -u | xargs")
+	h.is("20 20", "systemctl show -P CPUWeight -P IOWeight system-messagecleanup.slice | xargs")
+
+	// In turn: the second begins when the first has ended, though that fails.
+	h.write("/etc/message-cleanup/chat.yaml", "database: {url: host=/run/postgresql dbname=chat}")
+	h.sql("orders", "ALTER TABLE messages RENAME TO away")
+	h.fill("chat")
+	h.sh("cp /usr/share/doc/message-cleanup/examples/message-cleanup-in-turn.service /etc/systemd/system/")
+	h.write("/etc/systemd/system/message-cleanup.timer.d/e2e.conf",
+		"[Timer]\nUnit=message-cleanup-in-turn.service\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=1us\n")
+	h.sh("systemctl daemon-reload; systemctl restart message-cleanup.timer")
+	h.cleaned("chat")
+	h.sh("systemctl stop message-cleanup.timer")
+	h.settled("message-cleanup-in-turn")
+	h.is("failed", "systemctl is-failed message-cleanup@orders")
+	h.is("Starting orders Failed orders Starting chat Finished chat", `journalctl --sync; journalctl -o cat -u 'message-cleanup@*' |
+		sed -nE 's/^(Starting|Failed|Finished) .*\((orders|chat)\).*/\1 \2/p' | tail -n 4 | xargs`)
+	h.sh("rm -r /etc/systemd/system/message-cleanup.timer.d /etc/systemd/system/message-cleanup-in-turn.service /etc/message-cleanup/chat.yaml; systemctl daemon-reload; systemctl restart message-cleanup.timer; systemctl reset-failed message-cleanup@orders")
 }
 
 func (h *host) schedule(*testing.T) {

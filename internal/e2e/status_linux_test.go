@@ -11,6 +11,7 @@ func (h *host) status(t *testing.T) {
 	h.fill("chat")
 	h.sh("systemctl start message-cleanup")
 	h.says(`\n  last run  complete, .* ago, at 20.* UTC \(systemd\)\n  verified  at its end: nothing expired was left\n  backlog   no expired row\n`, statusCommand)
+	h.says(`\n  backlog   no expired row\n`, "systemd-run --quiet --pipe --wait --collect -p User=message-cleanup -p LoadCredential=database-url:/etc/message-cleanup/database-url message-cleanup status")
 	h.says(`\nnext run: in .*, at 20\S+ 02:0\d:\d\d UTC \(message-cleanup.timer\)\n$`, statusCommand)
 
 	// The service may write its metrics there, and everybody read them.
@@ -42,6 +43,6 @@ func (h *host) status(t *testing.T) {
 	h.is("3", statusCommand+" --critical 1d --config /etc/message-cleanup/nosuch.yaml >/dev/null; echo $?")
 	h.fill("chat")
 	h.is("2", statusCommand+" --critical 1d >/dev/null; echo $?")
-	t.Log(h.sh(statusCommand))
 	h.sh("systemctl start message-cleanup")
+	t.Log(h.sh(statusCommand)) // what the README shows
 }

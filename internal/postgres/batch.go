@@ -180,7 +180,7 @@ func (p *piece) run(ctx context.Context, statements ...statement) (cleanup.Batch
 		return cleanup.Batch{}, err
 	}
 	t := &transaction{
-		session: s, replayed: s.replayed, xid: start[0], deleted: end[1], piece: p,
+		session: s, server: s.server, xid: start[0], deleted: end[1], piece: p,
 		rows: batch.Deleted, ledger: p.table.entry.grow(batch.Deleted, ""),
 	}
 	if batch.Deleted > 0 { // before the commit, whose answer may be lost

@@ -21,6 +21,10 @@ func (db *DB) CheckLedger(ctx context.Context, table string) []cleanup.Finding {
 			return []cleanup.Finding{finding, cleanup.FindingOf("", err)}
 		}
 		finding.SQL, finding.Hint = sql, ""
+		if finding.Name == "ledger-missing" { // its SQL fills a screen
+			finding.Command = "message-cleanup setup --apply --role " + db.quotedUser()
+			finding.Hint = "as a superuser of the database; without --apply it prints the SQL"
+		}
 	}
 	return []cleanup.Finding{finding}
 }
@@ -33,7 +37,7 @@ SELECT has_schema_privilege(role.oid, c.relnamespace, 'USAGE') AND has_table_pri
        AND (SELECT bool_and(has_column_privilege(role.oid, c.oid, attnum, 'UPDATE'))
             FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = ANY (string_to_array($3, ',')))
 FROM pg_catalog.pg_class c, (SELECT coalesce((SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $2), 0)) AS role(oid)
-WHERE c.oid = pg_catalog.to_regclass($1)`
+WHERE c.oid = $1::oid`
 
 // ledgerSQL makes what is missing of the ledger, and lets the role keep it.
 func (db *DB) ledgerSQL(ctx context.Context, table, role string) (sql []string, err error) {
@@ -41,7 +45,10 @@ func (db *DB) ledgerSQL(ctx context.Context, table, role string) (sql []string, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.query(ctx, ledgerLacks, name.Sanitize(), role, strings.Join(growingColumns(), ","))
+	rows, err := db.queryOfRole(ctx, "SELECT", resolveQuery, name.Sanitize())
+	if err == nil {
+		rows, err = db.query(ctx, ledgerLacks, rows[0][0], role, strings.Join(growingColumns(), ","))
+	}
 	if err != nil && SQLState(err) != insufficientRights { // the schema is closed, so it is there
 		return nil, fmt.Errorf("look for the ledger, %s: %w", table, err)
 	}

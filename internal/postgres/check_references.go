@@ -77,7 +77,7 @@ func (db *DB) checkReferences(ctx context.Context, p place) (findings []cleanup.
 		if len(found.sql) > 0 {
 			findings = append(findings, cleanup.Finding{
 				Name: "foreign-key-unindexed", Severity: cleanup.SeverityError, SQL: found.sql,
-				Text: fmt.Sprintf("foreign key %s of %s has no usable index on %s: all of that table is read for each row deleted from %s", r.name, r.table, r.own, p.table),
+				Text: fmt.Sprintf("foreign key %s has no usable index on %s (%s): all of it is read for each deleted row", r.name, r.table, r.own),
 			})
 		}
 	}
@@ -102,7 +102,7 @@ func (t *Table) checkRefusals(ctx context.Context, p place, policy cleanup.Polic
 		finding := cleanup.Finding{
 			Name: "foreign-key-refuses", Severity: cleanup.SeverityWarning,
 			SQL:  []string{fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s %s", r.table, r.name, r.name, r.cascade)},
-			Hint: "if rows that refer to it shall not go with it, delete them first, or keep it by the policy's hold",
+			Hint: "if they shall not go together, delete those that refer first, or keep these by the policy's hold",
 		}
 		var refers, refuses [][]string
 		if r.readable {
@@ -119,11 +119,12 @@ func (t *Table) checkRefusals(ctx context.Context, p place, policy cleanup.Polic
 		switch {
 		case isTrue(refuses):
 			finding.Severity = cleanup.SeverityError
-			finding.Text = fmt.Sprintf("foreign key %s of %s does not let rows of %s go that expire by tomorrow: others refer to them", r.name, r.table, p.table)
+			finding.Text = fmt.Sprintf("foreign key %s of %s does not let rows go that expire by tomorrow: it refers to them", r.name, r.table)
 		case isTrue(refers):
-			finding.Text = fmt.Sprintf("foreign key %s of %s will not let rows of %s go while others refer to them", r.name, r.table, p.table)
+			finding.Text = fmt.Sprintf("foreign key %s of %s will not let rows go that it refers to", r.name, r.table)
 		case !r.readable:
-			finding.Text = fmt.Sprintf("foreign key %s of %s may not let rows of %s go: role %s cannot see whether others refer to them", r.name, r.table, p.table, p.role)
+			finding.Hint = "to know, run check as the owner of both tables; " + finding.Hint
+			finding.Text = fmt.Sprintf("foreign key %s of %s may not let rows go: role %s cannot see whether it refers to any", r.name, r.table, p.role)
 		default:
 			continue
 		}

@@ -58,14 +58,18 @@ func newValue(columnType string, policy cleanup.Policy) string {
 
 // CheckConditions has the server read the policy's where and hold.
 func (t *Table) CheckConditions(ctx context.Context) error {
-	for _, condition := range []struct{ key, sql string }{{"where", t.expiry.where}, {"hold", t.expiry.hold}} {
+	return t.db.checkConditions(ctx, t.name, t.expiry.where, t.expiry.hold)
+}
+
+func (db *DB) checkConditions(ctx context.Context, table, where, hold string) error {
+	for _, condition := range []struct{ key, sql string }{{"where", where}, {"hold", hold}} {
 		if condition.sql == "" {
 			continue
 		}
-		if _, err := t.db.queryOfRole(ctx, "SELECT", "EXPLAIN SELECT FROM "+t.name+" WHERE ("+condition.sql+"\n)"); err != nil {
+		if _, err := db.queryOfRole(ctx, "SELECT", "EXPLAIN SELECT FROM "+table+" WHERE ("+condition.sql+"\n)"); err != nil {
 			err = fmt.Errorf("%s: %w", condition.key, err)
 			if cleanup.KindOf(err) == cleanup.Configuration {
-				return cleanup.Errorf(cleanup.Configuration, cleanup.HintOf(err), "%w", err).Named(condition.key + "-invalid")
+				return cleanup.Errorf(cleanup.Configuration, "try it in psql: SELECT count(*) FROM "+table+" WHERE ("+condition.sql+")", "%w", err).Named(condition.key + "-invalid")
 			}
 			return err
 		}

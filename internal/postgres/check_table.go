@@ -51,8 +51,8 @@ SELECT format('GRANT USAGE ON SCHEMA %I TO %I', (parse_ident($1))[1], $2::text)
 WHERE cardinality(parse_ident($1)) = 2`
 
 // CheckTable tells what is wrong with a policy's table, from the catalog alone:
-// it takes no privilege.
-func (db *DB) CheckTable(ctx context.Context, policy cleanup.Policy, server Server) (findings []cleanup.Finding) {
+// it takes no privilege. zoned says that the policy names a time zone.
+func (db *DB) CheckTable(ctx context.Context, policy cleanup.Policy, zoned bool, server Server) (findings []cleanup.Finding) {
 	p, err := db.locate(ctx, policy, db.config.User)
 	if err != nil {
 		finding := cleanup.FindingOf(policy.Name, err)
@@ -63,6 +63,8 @@ func (db *DB) CheckTable(ctx context.Context, policy cleanup.Policy, server Serv
 	}
 	for _, look := range []func() ([]cleanup.Finding, error){
 		func() ([]cleanup.Finding, error) { return db.checkPrivileges(ctx, p, policy, server) },
+		func() ([]cleanup.Finding, error) { return checkZone(p, policy, zoned), nil },
+		func() ([]cleanup.Finding, error) { return nil, db.checkSyntax(ctx, p, policy) },
 		func() ([]cleanup.Finding, error) { return db.checkIndexes(ctx, p, policy) },
 		func() ([]cleanup.Finding, error) { return db.checkReferences(ctx, p) },
 		func() ([]cleanup.Finding, error) { return db.checkDefault(ctx, p, policy) },
@@ -79,6 +81,27 @@ func (db *DB) CheckTable(ctx context.Context, policy cleanup.Policy, server Serv
 		findings[i].Policy = policy.Name
 	}
 	return findings
+}
+
+func checkZone(p place, policy cleanup.Policy, zoned bool) []cleanup.Finding {
+	if zoned || p.columnType != "timestamp without time zone" {
+		return nil
+	}
+	return []cleanup.Finding{{
+		Name: "time-zone-unset", Severity: cleanup.SeverityError,
+		Text: fmt.Sprintf("%s of %s does not say in which zone its times are, nor does the policy: they are read as %s", p.column, p.table, policy.TimeZone),
+		Hint: "write time_zone into the policy: UTC, or the zone that the application writes in",
+	}}
+}
+
+// checkSyntax reads the conditions. The server does so before it looks whether the
+// role may read the table.
+func (db *DB) checkSyntax(ctx context.Context, p place, policy cleanup.Policy) error {
+	err := db.checkConditions(ctx, p.table, policy.Where, policy.Hold)
+	if SQLState(err) == insufficientRights {
+		return nil // said already
+	}
+	return err
 }
 
 // belowQuery begins queries about a table and everything below it.
@@ -112,7 +135,7 @@ func (db *DB) checkTriggers(ctx context.Context, p place) (findings []cleanup.Fi
 	for _, row := range rows {
 		finding := cleanup.Finding{
 			Name: "delete-trigger", Severity: cleanup.SeverityWarning,
-			Text: fmt.Sprintf("trigger %s of %s is fired before each deletion, and may refuse it or do away with it", row[0], row[1]),
+			Text: fmt.Sprintf("trigger %s of %s is fired before each deletion, and may refuse it or drop it", row[0], row[1]),
 			SQL:  []string{fmt.Sprintf("ALTER TABLE %s DISABLE TRIGGER %s", row[1], row[0])},
 			Hint: "if all ways out of its function return OLD, or end in an error that is meant, leave it",
 		}
@@ -184,7 +207,7 @@ func (db *DB) checkDefault(ctx context.Context, p place, policy cleanup.Policy) 
 	}
 	finding := cleanup.Finding{
 		Name: "default-missing", Severity: cleanup.SeverityError, SQL: []string{defaultSQL(p, value)},
-		Text: fmt.Sprintf("%s of %s has no default: a row that is inserted without it never expires", p.column, p.table),
+		Text: fmt.Sprintf("%s of %s has no default: a row inserted without it never expires", p.column, p.table),
 	}
 	if rows[0][1] == "t" {
 		finding.Severity = cleanup.SeverityWarning

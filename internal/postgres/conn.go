@@ -69,8 +69,8 @@ type DB struct {
 
 // session is a connection that deletes. One worker at a time uses it.
 type session struct {
-	conn     *pgconn.PgConn // nil or closed: to be connected at next use
-	replayed string         // what the server said of its last recovery when conn began
+	conn   *pgconn.PgConn // nil or closed: to be connected at next use
+	server incarnation    // when conn began
 }
 
 // Open connects to the database, waiting for it as long as the options say.
@@ -179,15 +179,15 @@ func (db *DB) ready(ctx context.Context, s *session) error {
 	if s.conn != nil {
 		err = db.relock(ctx)
 	}
-	var replayed string
+	var server incarnation
 	if err == nil {
-		replayed, err = db.fates.settle(ctx, conn, s)
+		server, err = db.fates.settle(ctx, conn, s)
 	}
 	if err != nil {
 		_ = conn.Close(ctx)
 		return err
 	}
-	s.conn, s.replayed = conn, replayed
+	s.conn, s.server = conn, server
 	return nil
 }
 

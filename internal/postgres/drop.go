@@ -197,7 +197,7 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 	}
 	// A DROP waits for the disk whatever synchronous_commit says.
 	return rows, db.commit(ctx, &transaction{
-		session: s, replayed: s.replayed, xid: start[0], deleted: dropped[1].rows[0][0], piece: p,
+		session: s, server: s.server, xid: start[0], deleted: dropped[1].rows[0][0], piece: p,
 		rows: rows, ledger: p.table.entry.grow(rows, now.name),
 	})
 }

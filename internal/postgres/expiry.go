@@ -157,12 +157,12 @@ func (db *DB) newExpiry(ctx context.Context, policy cleanup.Policy, column, colu
 	case "integer", "bigint":
 		e.perSecond = policy.Unit.PerSecond()
 		e.cast, e.bound = "bigint", strconv.FormatInt(wholeUnits(cutoff, policy.Unit), 10)
-		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
+		e.instant = fmt.Sprintf("pg_catalog.to_timestamp((%%s)::float8 / %d::float8)", policy.Unit.PerSecond())
 	case "double precision":
 		e.perSecond = policy.Unit.PerSecond()
 		units := float64(cutoff.UnixMicro()) / float64(1_000_000/policy.Unit.PerSecond())
 		e.cast, e.bound = "float8", strconv.FormatFloat(units, 'f', -1, 64)
-		e.instant = fmt.Sprintf("to_timestamp(%%s / %d::float8)", policy.Unit.PerSecond())
+		e.instant = fmt.Sprintf("pg_catalog.to_timestamp((%%s)::float8 / %d::float8)", policy.Unit.PerSecond())
 	default:
 		return nil, cleanup.Errorf(cleanup.Configuration,
 			"use a timestamptz, timestamp, date, bigint, integer or double precision column",

@@ -27,6 +27,7 @@ type fates struct {
 	durable   []*transaction // on this server's disk, the last of them
 	forgotten *transaction   // the last of those that were in durable before; nil: none was
 	lost      []*transaction // reported, but lost in a crash, and nobody was told yet
+	doubtful  int64          // rows of batches of which the server cannot tell any more; not reported
 }
 
 // remembered is how many durable transactions are kept, at a few hundred bytes
@@ -35,11 +36,11 @@ const remembered = 4096
 
 // transaction is a batch for whose commit the server was asked.
 type transaction struct {
-	session  *session
-	replayed string // the session's, when it began
-	xid      string // pg_current_xact_id()
-	deleted  string // the WAL position behind its last row, a pg_lsn
-	ended    uint64 // a WAL position behind its commit, 0 while none is known
+	session *session
+	server  incarnation // when the session began
+	xid     string      // pg_current_xact_id()
+	deleted string      // the WAL position behind its last row, a pg_lsn
+	ended   uint64      // a WAL position behind its commit, 0 while none is known
 
 	piece    cleanup.Piece
 	rows     int64
@@ -47,80 +48,92 @@ type transaction struct {
 	reported bool        // the runner counted it
 }
 
-// fateQuery asks what became of a transaction. An xid of which the server lost
-// every trace in a crash is given out again, so pg_xact_status alone could tell
-// another transaction's fate: if the server went through a recovery since we
-// began ($1 is what it said then), and that recovery ended before the
-// transaction's last row ($2), it is lost. Else its rows were replayed, and its
-// xid is its own. pg_last_wal_replay_lsn stays, after a recovery, where that
-// ended, on a standby that took over too.
-const fateQuery = `
-SELECT CASE WHEN replayed IS DISTINCT FROM nullif($1, '')::pg_lsn AND replayed < $2::pg_lsn
-            THEN 'lost' ELSE pg_xact_status($3::xid8) END
-FROM pg_last_wal_replay_lsn() AS replayed`
+// incarnation is by what a server is known to be the same one, and what it says
+// of its past. Values are as PostgreSQL writes them.
+type incarnation struct {
+	started  string // the postmaster; a crash of one backend restarts all but that
+	crashed  string // when statistics began: a crash or a copy forgets them, a restart does not
+	timeline string // another one after a standby took over; "" on a standby
+	replayed string // where the last recovery ended, if it was since the last start, else ""
+}
 
-const replayedQuery = "SELECT pg_last_wal_replay_lsn()"
+const incarnationQuery = `
+SELECT pg_postmaster_start_time(), (SELECT stats_reset FROM pg_catalog.pg_stat_archiver),
+       CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
+       pg_last_wal_replay_lsn()`
+
+// statusQuery asks what became of a transaction. An xid of which the server lost
+// every trace in a crash is given out again, so it may tell another
+// transaction's fate. If the recovery ended before the transaction's last row, it
+// is lost; else its rows were replayed, and its xid is its own. Where the
+// recovery ended, the server does not tell any more when it was restarted since.
+const statusQuery = "SELECT pg_xact_status($1::xid8)"
 
 // fateLimit is how long a transaction may stay undecided: its server process
 // has to notice that nobody listens any more.
 const fateLimit = 30 * time.Second
 
 // settle finds out, on a new connection for s, which transactions the server
-// kept, and forgets the others. It asks about those of s, and after a crash
-// about everybody's; the durable ones are there, unless the server is another
-// one now and its recovery ended before them. replayed is what the server says
-// of its last recovery.
-func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (replayed string, err error) {
-	rows, err := readOn(ctx, conn, settings, "SELECT", replayedQuery)
+// kept, and forgets the others. It asks about those of s, and about everybody's
+// when the server is not the same any more. The durable ones are there, unless
+// a standby took over and its recovery ended before them.
+func (f *fates) settle(ctx context.Context, conn *pgconn.PgConn, s *session) (now incarnation, err error) {
+	rows, err := readOn(ctx, conn, settings, "SELECT", incarnationQuery)
 	if err != nil {
-		return "", classify(err)
+		return now, classify(err)
 	}
-	replayed = rows[0][0]
-
+	row := rows[0]
+	now = incarnation{row[0], row[1], row[2], row[3]}
 	var end uint64 // of the recovery
-	if replayed != "" {
-		if end, err = parseLSN(replayed); err != nil {
-			return "", err
+	if now.replayed != "" {
+		if end, err = parseLSN(now.replayed); err != nil {
+			return now, err
 		}
 	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.forgotten != nil && f.forgotten.replayed != replayed && end > 0 && end < f.forgotten.ended {
-		return "", cleanup.Errorf(cleanup.NeedsPerson, "count what is expired; the next run goes on",
-			"the server that took over lacks more than the last %s batches: how many rows of them are there again is not known, and the count is too high by these", cleanup.FormatCount(remembered))
+	tookOver := func(t *transaction) bool { return t.server.timeline != now.timeline }
+	if t := f.forgotten; t != nil && tookOver(t) && (end == 0 || end < t.ended) {
+		return now, cleanup.Errorf(cleanup.NeedsPerson, "count what is expired; the next run goes on",
+			"the server that took over may lack more than the last %s batches: how many rows of them are there again is not known, and the count is too high by these", cleanup.FormatCount(remembered))
 	}
-	check := func(all []*transaction, certain func(*transaction) bool) (kept, lost []*transaction, err error) {
+	check := func(all []*transaction, certain func(*transaction) bool) (kept []*transaction, err error) {
+		var lost []*transaction
+		var doubtful int64
 		for _, t := range all {
-			committed := certain(t)
-			if !committed {
-				if committed, err = t.fate(ctx, conn); err != nil {
-					return nil, nil, err
+			fate := committed
+			if !certain(t) {
+				if fate, err = t.fate(ctx, conn, now, end); err != nil {
+					return nil, err
 				}
 			}
-			if committed {
+			if fate == committed {
 				kept = append(kept, t)
-			} else if t.reported {
+				continue
+			}
+			if t.reported {
 				lost = append(lost, t)
 			}
+			if fate == unknown {
+				doubtful += t.rows
+			}
 		}
-		return kept, lost, nil
+		f.lost, f.doubtful = append(f.lost, lost...), f.doubtful+doubtful
+		return kept, nil
 	}
-	durable, lostDurable, err := check(f.durable, func(t *transaction) bool {
-		return t.replayed == replayed || end == 0 || t.ended <= end
-	})
+	durable, err := check(f.durable, func(t *transaction) bool { return !tookOver(t) || end > 0 && t.ended <= end })
 	if err != nil {
-		return "", err
+		return now, err
 	}
-	unsettled, lost, err := check(f.unsettled, func(t *transaction) bool {
-		return t.session != s && t.replayed == replayed // it has a connection that lives, and there was no crash
+	f.durable = durable
+	unsettled, err := check(f.unsettled, func(t *transaction) bool {
+		return t.session != s && t.server == now // it has a connection that lives
 	})
-	if err != nil {
-		return "", err
+	if err == nil {
+		f.unsettled = unsettled
 	}
-	f.durable, f.unsettled = durable, unsettled
-	f.lost = append(append(f.lost, lostDurable...), lost...)
-	return replayed, nil
+	return now, err
 }
 
 // takeLost returns a *cleanup.LostError once for every batch that was lost.
@@ -139,32 +152,54 @@ func (f *fates) takeLost() error {
 	return lost
 }
 
-// fate tells whether the server kept a transaction.
-func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn) (committed bool, err error) {
+// What becomes of a transaction.
+type fate int
+
+const (
+	rolledBack fate = iota // or lost
+	committed
+	unknown // by the server, which was restarted after a crash
+)
+
+// fate asks the server, which is now another incarnation perhaps, and whose last
+// recovery ended at end.
+func (t *transaction) fate(ctx context.Context, conn *pgconn.PgConn, now incarnation, end uint64) (fate, error) {
+	crashed := t.server.crashed != now.crashed
+	if position, err := parseLSN(t.deleted); err != nil {
+		return unknown, err
+	} else if crashed && end > 0 && end < position {
+		return rolledBack, nil
+	}
 	for deadline := time.Now().Add(fateLimit); ; {
-		rows, err := readOn(ctx, conn, settings, "SELECT", fateQuery, t.replayed, t.deleted, t.xid)
+		rows, err := readOn(ctx, conn, settings, "SELECT", statusQuery, t.xid)
 		if SQLState(err) == invalidParameter { // an xid that was not given out yet
-			return false, nil
+			return rolledBack, nil
 		}
 		if err != nil {
-			return false, classify(err)
+			return unknown, classify(err)
 		}
 		switch status := rows[0][0]; status {
 		case "committed":
-			return true, nil
-		case "aborted", "lost":
-			return false, nil
+			if crashed && end == 0 {
+				return unknown, nil
+			}
+			return committed, nil
+		case "aborted":
+			return rolledBack, nil
 		case "in progress":
+			if crashed { // no transaction lives through that: it is another one
+				return rolledBack, nil
+			}
 			if time.Now().After(deadline) {
-				return false, cleanup.Errorf(cleanup.Incomplete, "the next run goes on",
+				return unknown, cleanup.Errorf(cleanup.Incomplete, "the next run goes on",
 					"transaction %s, a batch of %d rows, is still in progress after %s: its rows are not counted", t.xid, t.rows, fateLimit)
 			}
 		default:
-			return false, fmt.Errorf("pg_xact_status of transaction %s is %q", t.xid, status)
+			return unknown, fmt.Errorf("pg_xact_status of transaction %s is %q", t.xid, status)
 		}
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return unknown, context.Cause(ctx)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -244,16 +279,17 @@ func (f *fates) empty() bool {
 }
 
 // unconfirmed counts the rows that were reported and are not known to be
-// durable.
-func (f *fates) unconfirmed() (rows int64) {
+// durable, and takes those that are doubtful.
+func (f *fates) unconfirmed() (rows, doubtful int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	doubtful, f.doubtful = f.doubtful, 0
 	for _, t := range slices.Concat(f.unsettled, f.lost) {
 		if t.reported {
 			rows += t.rows
 		}
 	}
-	return rows
+	return rows, doubtful
 }
 
 // parseLSN reads a pg_lsn in its text form: two 32-bit halves in hexadecimal.
@@ -310,5 +346,6 @@ func (db *DB) Flush(ctx context.Context) error {
 }
 
 // Unconfirmed returns the rows of batches that were reported and are not known
-// to be durable. A run that ended well has none.
-func (db *DB) Unconfirmed() int64 { return db.fates.unconfirmed() }
+// to be durable, and those of batches of which the server could not tell any
+// more. A run that ended well has none.
+func (db *DB) Unconfirmed() (rows, doubtful int64) { return db.fates.unconfirmed() }

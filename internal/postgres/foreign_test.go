@@ -9,6 +9,7 @@ import (
 
 	"message-cleanup/internal/cleanup"
 	"message-cleanup/internal/pgtest"
+	"message-cleanup/internal/postgres"
 )
 
 // spread is a table with partitions on three servers.
@@ -279,6 +280,55 @@ func TestRefusalByAForeignServerSaysWhere(t *testing.T) {
 	if r.Deleted != 20 {
 		t.Errorf("deleted %d, want 20: what is on the other servers", r.Deleted)
 	}
+}
+
+func TestRowsThatAForeignServerRefusesStandAlone(t *testing.T) {
+	t.Parallel()
+	s := spreadMessages(t, 200, politeServer)
+	for _, remote := range s.remote {
+		pgtest.Exec(t, remote, `
+			CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 20 THEN RAISE 'not this one'; END IF; RETURN OLD; END $$;
+			CREATE TRIGGER no BEFORE DELETE ON elsewhere FOR EACH ROW EXECUTE FUNCTION no();
+			UPDATE elsewhere SET expires_at = '2020-01-01' WHERE id IN (20, 22, 24)`) // a tie, which is cut by ctid
+	}
+	r := newSetup(t, s.url).run(t)
+	wantRefused(t, r, 2, 598)
+	s.wantLeft(t, 200, 201, 201, 2)
+	if r.RefusedRows[0].Table != "public.there_1" {
+		t.Errorf("refused: %+v", r.RefusedRows)
+	}
+}
+
+func TestRoleIsToldWhatItNeedsForForeignPartitions(t *testing.T) {
+	t.Parallel()
+	s := spreadMessages(t, 10, politeServer)
+	role, asRole := pgtest.Role(t, s.conn, s.url)
+	for i, remote := range s.remote {
+		pgtest.Exec(t, s.conn, fmt.Sprintf(`
+			GRANT USAGE ON FOREIGN SERVER shard_%[1]d TO %[2]s;
+			CREATE USER MAPPING FOR %[2]s SERVER shard_%[1]d OPTIONS (user '%[3]s', password '%[4]s', password_required 'false')`,
+			i+1, role, remote.Config().User, remote.Config().Password))
+	}
+	run := newSetup(t, asRole)
+	run.opts.URL = asRole
+	db, err := postgres.Open(t.Context(), run.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	server, err := db.Server(t.Context(), run.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range db.CheckTable(t.Context(), run.policy, true, server) {
+		if finding.Name == "privileges" {
+			pgtest.Exec(t, s.conn, strings.Join(finding.SQL, ";"))
+		}
+	}
+	if pgtest.Int(t, s.conn, "SELECT count(*) FROM information_schema.role_table_grants WHERE grantee = $1 AND table_name LIKE 'there%'", role) != 4 {
+		t.Error("the role has more than SELECT and DELETE on the two foreign tables, or less")
+	}
+	want(t, run.run(t), cleanup.OutcomeComplete, 30)
 }
 
 func TestTableOfAnotherAccessMethodIsCleanedByTheIndexAlone(t *testing.T) {

@@ -33,7 +33,7 @@ SELECT c.relkind, format('%I.%I', n.nspname, c.relname), quote_ident(n.nspname),
          WHERE r.oid = role.oid AND NOT r.rolsuper AND NOT r.rolbypassrls
            AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))))
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, role
-WHERE c.relkind IN ('r', 'p')
+WHERE c.relkind IN ('r', 'p', 'f')
 ORDER BY c.oid <> $1::oid, n.nspname, c.relname`
 
 // lacking is what a role lacks for the runs of a policy.
@@ -75,18 +75,20 @@ func (db *DB) lacks(ctx context.Context, p place, policy cleanup.Policy, server 
 		if yes(10) && l.hidden == "" {
 			l.hidden = table
 		}
-		member, fatal := yes(8), !yes(5) || kind == "r" && !yes(6)
+		member, fatal := yes(8), !yes(5) || kind != "p" && !yes(6)
 		if !member && (drops || vacuums && server.Version < 170000) {
 			grant("GRANT "+owner, "the rights of owner "+owner)
 			l.fatal = l.fatal || fatal
 			continue
 		}
 		var missing []string
-		if kind == "r" || i == 0 {
+		if kind != "p" || i == 0 {
 			missing = appendUnless(missing, "SELECT", yes(5))
 		}
-		if kind == "r" {
+		if kind != "p" {
 			missing = appendUnless(missing, "DELETE", yes(6))
+		}
+		if kind == "r" { // rows of a foreign table are not locked from here, nor is it vacuumed
 			missing = appendUnless(missing, "UPDATE", yes(7))
 			missing = appendUnless(missing, "MAINTAIN", !vacuums || member || yes(9))
 		}

@@ -172,7 +172,18 @@ func (db *DB) findColumn(ctx context.Context, oid, table, configured string) (co
 
 // isName tells whether SQL reads the configured text as that name.
 func isName(configured, name string) bool {
-	return configured == pgx.Identifier{name}.Sanitize() || strings.ToLower(configured) == name
+	return configured == pgx.Identifier{name}.Sanitize() || fold(configured) == name
+}
+
+// fold makes lower case of ASCII's letters, and of no others, as PostgreSQL does
+// with names in UTF-8.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, name)
 }
 
 // readLeaves fills the facts about the tables that hold rows.

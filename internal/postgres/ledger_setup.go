@@ -134,7 +134,7 @@ func parseName(s string) (pgx.Identifier, error) {
 			if end < 0 {
 				end = len(rest)
 			}
-			part, after = strings.ToLower(rest[:end]), rest[end:]
+			part, after = fold(rest[:end]), rest[end:]
 			if part != "" && strings.ContainsAny(part[:1], "0123456789$") {
 				return nil, wrong
 			}

@@ -23,8 +23,8 @@ func (p *piece) asPlanned() statement {
 	e, leaf := p.table.expiry, p.planned
 	return statement{
 		sql: batchEnd + `,
-       $1::regclass::oid = $2::oid AND coalesce(pg_partition_root($2::oid)::oid, 0) = $3::oid,
-       pg_typeof((NULL::` + p.leaf + `).` + e.column + `)::text = $4`,
+       $1::regclass::oid = $2::oid AND coalesce(pg_catalog.pg_partition_root($2::oid)::oid, 0::oid) = $3::oid,
+       pg_catalog.pg_typeof((NULL::` + p.leaf + `).` + e.column + `)::text = $4`,
 		args: []string{p.leaf, oidText(leaf.OID), p.table.root, p.table.facts.ColumnType},
 	}
 }

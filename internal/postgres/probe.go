@@ -50,17 +50,16 @@ func (t *Table) probe(ctx context.Context, quoted string, leaf *cleanup.Leaf, ch
 // look runs one query that is bounded in time; it returns nil if that was too
 // short.
 func (t *Table) look(ctx context.Context, timeout, sql string, args ...string) ([][]string, error) {
-	return bounded(ctx, t.db.queryWith, timeout, sql, args...)
+	return t.lookWith(ctx, settings, timeout, sql, args...)
 }
 
 // lookOfRole is look for a query in which the operator names things.
 func (t *Table) lookOfRole(ctx context.Context, timeout, sql string, args ...string) ([][]string, error) {
-	return bounded(ctx, t.db.queryOfRole, timeout, sql, args...)
+	return t.lookWith(ctx, settingsOfRole, timeout, sql, args...)
 }
 
-func bounded(ctx context.Context, query func(ctx context.Context, change, sql string, args ...string) ([][]string, error),
-	timeout, sql string, args ...string) ([][]string, error) {
-	rows, err := query(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true)", sql, args...)
+func (t *Table) lookWith(ctx context.Context, settings, timeout, sql string, args ...string) ([][]string, error) {
+	rows, err := t.db.read(ctx, settings, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true)", sql, args...)
 	if SQLState(err) == queryCanceled && ctx.Err() == nil {
 		return nil, nil
 	}

@@ -32,10 +32,11 @@ const settingsList = `
 
 // Statements of ours see pg_catalog alone. Where SQL of others runs too, the
 // operator's conditions or a trigger of the table, they find what they find for
-// everybody else: by the search path of the role, but behind pg_catalog, and
-// what is temporary last. In such statements every name of ours has to be
-// exactly one of pg_catalog's, types of arguments included: another schema may
-// have one that fits better. So does what is sent before these settings.
+// everybody else: by the search path of the role, but behind pg_catalog, whose
+// place that is when no path names it, and what is temporary last. In such
+// statements every name of ours has to be exactly one of pg_catalog's, types of
+// arguments included, for another schema may have one that fits better; what is
+// sent before these settings has to name the schema, too.
 const (
 	settings       = "SELECT " + settingsList + ownNames
 	settingsOfRole = "SELECT " + settingsList + namesOfRole
@@ -43,8 +44,10 @@ const (
 	ownNames = `
        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)`
 	namesOfRole = `
-       pg_catalog.set_config('search_path', pg_catalog.format('pg_catalog, %s, pg_temp',
-           pg_catalog.regexp_replace(pg_catalog.current_setting('search_path'), '^$', '""')), true)`
+       pg_catalog.set_config('search_path', (
+         SELECT pg_catalog.concat_ws(', ', pg_catalog.string_agg(pg_catalog.quote_ident(schema), ', ' ORDER BY place), 'pg_temp')
+         FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS path(schema, place)
+         WHERE schema OPERATOR(pg_catalog.<>) 'pg_catalog'), true)`
 )
 
 // readLockTimeout bounds the wait for a table lock, which a plain SELECT

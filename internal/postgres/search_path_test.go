@@ -18,8 +18,9 @@ import (
 
 // traps fills the schema evil with everything that whoever may create things in
 // a schema can plant there: each function, operator, relation and type name of
-// pg_catalog, with the same arguments, and operators and functions that would
-// fit the arguments of a careless statement better than those of pg_catalog do.
+// pg_catalog, with the same arguments; and operators, and functions of the names
+// %called%, that would fit the arguments of a careless statement better than
+// those of pg_catalog do.
 // Whatever is called fails, and leaves a line in the server's log.
 const traps = `
 SET check_function_bodies = off;
@@ -46,12 +47,13 @@ BEGIN
   LOOP
     EXECUTE item.sql;
   END LOOP;
-  FOR item IN SELECT format('CREATE FUNCTION evil.%s %s', signature, body) AS sql
-              FROM unnest('{"format(text, text) RETURNS text","format(text, name, name) RETURNS text","corr(float8, bigint) RETURNS float8",
-                            "set_config(varchar, varchar, boolean) RETURNS text","coalesce(oid, oid) RETURNS oid",
-                            "parse_ident(text) RETURNS text[]","lower(name) RETURNS text","has_table_privilege(oid, varchar) RETURNS boolean"}'::text[]) signature
+  FOR item IN SELECT DISTINCT format('CREATE FUNCTION evil.%I(%s) RETURNS text %s', proname, arguments, body) AS sql
+              FROM pg_proc, (SELECT t AS arguments, 1 AS n FROM unnest(types) t
+                             UNION ALL SELECT l || ',' || r, 2 FROM unnest('{text,name,text[],oid,regclass,timestamptz,float8,bigint}'::text[]) l,
+                                                                    unnest('{text,name,oid,bigint,interval,int}'::text[]) r) AS every
+              WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY ('{%called%}') AND (n = pronargs OR provariadic <> 0)
   LOOP
-    EXECUTE item.sql;
+    BEGIN EXECUTE item.sql; EXCEPTION WHEN duplicate_function THEN NULL; END;
   END LOOP;
   FOR item IN SELECT format('CREATE VIEW evil.%I AS SELECT evil.trap() AS trapped', relname) AS sql
               FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind IN ('r', 'v')
@@ -85,7 +87,7 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 	cluster := pgtest.Private(t, pgtest.Options{})
 	url := cluster.URL("postgres")
 	conn := pgtest.Conn(t, url)
-	pgtest.Exec(t, conn, traps)
+	pgtest.Exec(t, conn, strings.Replace(traps, "%called%", strings.Join(calledFunctions(t), ","), 1))
 	role, asRole := pgtest.Role(t, conn, url)
 	makeLedger(t, conn, ledgerTable)
 	grantLedger(t, conn, role)
@@ -96,7 +98,9 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 		s.runner.Pressure = cleanup.PressureLimits{ReplicaLag: time.Second, SlotWAL: 1, Pause: time.Second}
 		s.policy.Vacuum = cleanup.VacuumAfter
 		change(s)
-		return s.run(t)
+		r, err := s.try(t.Context())
+		r.Err = err
+		return r
 	}
 	for _, path := range []string{"evil, public, pg_catalog", "evil, public"} {
 		pgtest.Exec(t, conn, "ALTER ROLE "+role+" SET search_path = "+path)
@@ -111,15 +115,12 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 				pgtest.Exec(t, holder, "BEGIN; SELECT FROM messages WHERE id = 1000 FOR UPDATE")
 				r := run(t, func(s *setup) {
 					s.policy.Strategy, s.policy.Hold = strategy, "is_held(id)"
-					if backlog := s.status(t).Backlog; backlog != exactly(2_990) {
-						t.Errorf("status counts a backlog of %v, want 2,990", backlog)
-					}
 					s.begin = func(table *postgres.Table) { // a connection that is lost asks what became of its batches
 						if err := table.CheckGuards(t.Context(), 1_000_000, 0.9); err != nil {
 							t.Error(err)
 						}
-						checkEverything(t, other(t, s), table, s.policy)
-						if err := other(t, s).Lock(t.Context(), s.policy.Name, "public.messages", false); cleanup.KindOf(err) != cleanup.Incomplete {
+						checkEverything(t, open(t, asRole), table, s.policy)
+						if err := open(t, asRole).Lock(t.Context(), s.policy.Name, "public.messages", false); cleanup.KindOf(err) != cleanup.Incomplete {
 							t.Errorf("the lock of a second run: %v", err)
 						}
 					}
@@ -139,21 +140,6 @@ func TestNothingPlantedOnTheSearchPathIsCalled(t *testing.T) {
 				pgtest.Exec(t, conn, "DROP TABLE messages, archive; DROP FUNCTION archive, is_held")
 			})
 		}
-		t.Run(path+"/numbers", func(t *testing.T) {
-			pgtest.Exec(t, conn, strings.ReplaceAll(`
-				CREATE TABLE messages (id bigint, expires_at bigint);
-				INSERT INTO messages SELECT n, extract(epoch FROM now()) + 3600 * (n - 10.5) FROM generate_series(1, 20) n;
-				CREATE FUNCTION is_held(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = 1';
-				GRANT SELECT, DELETE ON messages TO %role%`, "%role%", role))
-			r := run(t, func(s *setup) {
-				s.policy.Hold = "is_held(id)"
-				if got := s.status(t); got.Backlog != exactly(9) || got.Overdue == nil || got.Overdue.Round(time.Hour) < 8*time.Hour {
-					t.Errorf("status is %+v, want 9 expired rows, the oldest for 8.5 hours", got)
-				}
-			})
-			want(t, r, cleanup.OutcomeComplete, 9)
-			pgtest.Exec(t, conn, "DROP TABLE messages; DROP FUNCTION is_held")
-		})
 		t.Run(path+"/partition", func(t *testing.T) {
 			pgtest.Exec(t, conn, strings.ReplaceAll(`
 				CREATE TABLE messages (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
@@ -200,8 +186,22 @@ func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, polic
 	if err != nil {
 		t.Error(err)
 	}
-	findings = append(findings, db.CheckTable(t.Context(), policy, server)...)
+	findings = append(findings, db.CheckTable(t.Context(), policy, true, server)...)
 	findings = append(findings, db.CheckLedger(t.Context(), ledgerTable)...)
+	plan, err := cleanup.NewPlan(policy, table.Facts(), server.Clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := table.Span(t.Context(), plan); err != nil {
+		t.Error(err)
+	}
+	ledger := db.Ledger(ledgerTable)
+	if err := ledger.CheckRestored(t.Context(), policy.Name); err != nil {
+		t.Error(err)
+	}
+	if _, err := ledger.Summary(t.Context(), policy.Name); err != nil {
+		t.Error(err)
+	}
 	if err := table.CheckConditions(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -219,13 +219,24 @@ func checkEverything(t *testing.T, db *postgres.DB, table *postgres.Table, polic
 	}
 }
 
-// other opens the database once more, as a second run does.
-func other(t *testing.T, s *setup) *postgres.DB {
+// calledFunctions returns whatever this package may call: all words before a
+// parenthesis in its sources.
+func calledFunctions(t *testing.T) []string {
 	t.Helper()
-	db, err := postgres.Open(t.Context(), s.opts)
+	sources, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
-	return db
+	var names []string
+	for _, source := range sources {
+		text, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`\b([a-z_0-9]+)\(`).FindAllSubmatch(text, -1) {
+			names = append(names, string(match[1]))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

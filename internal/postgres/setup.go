@@ -118,7 +118,7 @@ func (db *DB) Apply(ctx context.Context, sql string) error {
 	} else {
 		_, err = exec(ctx, db.reader,
 			statement{sql: begin},
-			statement{sql: "SELECT pg_catalog.set_config('lock_timeout', '" + milliseconds(applyLockTimeout) + "', true)"},
+			statement{settingsOfRole, []string{milliseconds(applyLockTimeout), "0"}},
 			statement{sql: sql},
 			statement{sql: commit})
 	}

@@ -86,7 +86,7 @@ func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int)
 func (t *Table) Flush(ctx context.Context) error { return t.db.Flush(ctx) }
 
 // Unconfirmed implements cleanup.Database.
-func (t *Table) Unconfirmed() int64 { return t.db.Unconfirmed() }
+func (t *Table) Unconfirmed() (rows, doubtful int64) { return t.db.Unconfirmed() }
 
 // byScan lets a count read the table rather than its index. After block ranges
 // the index leads to all the rows that were just deleted, one by one.
@@ -107,7 +107,7 @@ func (t *Table) Count(ctx context.Context, quietly bool) (cleanup.Counts, error)
 	rows, err := t.db.queryOfRole(ctx, "SELECT "+strings.Join(changes, ", "),
 		"SELECT count(*) FILTER (WHERE NOT "+t.expiry.held()+"), count(*) FILTER (WHERE "+t.expiry.held()+"),\n       "+
 			t.expiry.overdue("min("+t.expiry.column+") FILTER (WHERE NOT "+t.expiry.held()+")")+",\n"+
-			"       pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
+			"       pg_catalog.pg_typeof((NULL::"+t.name+")."+t.expiry.column+")::text\nFROM "+
 			t.from()+" WHERE "+t.expiry.covered(), t.expiry.bound)
 	if err != nil {
 		return cleanup.Counts{}, err

@@ -79,17 +79,18 @@ func WriteCheck(w io.Writer, c cleanup.Checkup) error {
 const indent = "            "
 
 func writeMend(b *strings.Builder, f cleanup.Finding) {
-	label := "mend"
-	for i, sql := range f.SQL {
-		if i == shownSQL-1 && len(f.SQL) > shownSQL {
-			line(b, label, fmt.Sprintf("-- and %s more: --output json has them all", cleanup.FormatCount(int64(len(f.SQL)-i))))
+	label, sql := "mend", f.SQL
+	if f.Command != "" { // it does the same
+		line(b, label, f.Command)
+		sql = nil
+	}
+	for i, statement := range sql {
+		if i == shownSQL-1 && len(sql) > shownSQL {
+			line(b, label, fmt.Sprintf("-- and %s more: --output json has them all", cleanup.FormatCount(int64(len(sql)-i))))
 			break
 		}
-		line(b, label, strings.ReplaceAll(sql, "\n", "\n"+indent)+";")
+		line(b, label, strings.ReplaceAll(statement, "\n", "\n"+indent)+";")
 		label = ""
-	}
-	if f.Command != "" {
-		line(b, label, f.Command)
 	}
 	if f.Hint != "" {
 		line(b, "hint", f.Hint)

@@ -201,6 +201,9 @@ func TestMetricsAreForEverybodyAndWrittenAsAWhole(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("the directory holds %v, want the file alone", entries)
 	}
+	if err := WriteMetrics(filepath.Join(t.TempDir(), "\xff.prom"), night(1), nil, "1"); err != nil {
+		t.Errorf("a name that is no UTF-8: %v", err)
+	}
 	if err := WriteMetrics(filepath.Join(dir, "nosuch", "metrics.prom"), night(2), nil, "1"); err == nil {
 		t.Error("no error for a directory that is not there")
 	}

@@ -29,7 +29,8 @@ func WriteMetrics(path string, r cleanup.Result, policies []string, version stri
 	before, readErr := readFigures(path)
 	before.update(r, policies, version)
 	registry := prometheus.NewRegistry()
-	prometheus.WrapRegistererWith(prometheus.Labels{"file": strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))}, registry).MustRegister(before)
+	name := strings.ToValidUTF8(strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), "_") // as labels must be
+	prometheus.WrapRegistererWith(prometheus.Labels{"file": name}, registry).MustRegister(before)
 	if err := prometheus.WriteToTextfile(path, registry); err != nil {
 		return fmt.Errorf("write the metrics: %w", err)
 	}

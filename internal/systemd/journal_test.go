@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/slogtest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
@@ -198,6 +200,49 @@ func FuzzFieldNameIsAlwaysValid(f *testing.F) {
 		if name := fieldName(key); !valid.MatchString(name) {
 			t.Errorf("fieldName(%q) = %q", key, name)
 		}
+	})
+}
+
+// Whatever is logged stays where it belongs: no text gets into the name of a
+// field, no value is lost, and a plain line is one line that a terminal prints.
+func FuzzEntry(f *testing.F) {
+	for _, seed := range []struct{ message, group, key, value string }{
+		{"policy finished", "", "deleted", "100"}, {"a\nb=c", "g", "k=v", "line\nMESSAGE_ID=x\x00"}, {"", "", "", ""},
+		{"\x1b[2J", "a.b", "sqlstate", "\xff\xfe"}, {"<3>", "MESSAGE", "PRIORITY", "\r\n"}, {"ü", "ü", "message_id", "\u2028"},
+	} {
+		f.Add(seed.message, seed.group, seed.key, seed.value)
+	}
+	valid := regexp.MustCompile(`^(CLEANUP_[A-Z0-9_]{0,56}|SQLSTATE|MESSAGE_ID|SYSLOG_IDENTIFIER|INVOCATION_ID)$`)
+	f.Fuzz(func(t *testing.T, message, group, key, value string) {
+		h := newHandler(nil)
+		var fields map[string]string
+		h.send = func(m string, _ journal.Priority, sent map[string]string) error {
+			if fields = sent; !strings.HasPrefix(m, message) {
+				t.Errorf("the message %q begins as %q", message, m)
+			}
+			return nil
+		}
+		log := slog.New(h).WithGroup(group)
+		log.Info(message, key, value)
+		for name := range fields {
+			if !valid.MatchString(name) {
+				t.Errorf("a field is called %q", name)
+			}
+		}
+		path := key
+		if group != "" {
+			path = group + "." + key
+		}
+		if got := fields[fieldName(path)]; got != value && (key != "" || value != "") {
+			t.Errorf("%s is %q, want %q", fieldName(path), got, value)
+		}
+		h.plain = func(_ journal.Priority, line string) error {
+			if strings.ContainsFunc(line, unicode.IsControl) || !utf8.ValidString(line) {
+				t.Errorf("the line is %q", line)
+			}
+			return nil
+		}
+		slog.New(h).WithGroup(group).With(key, value).Info(message, key, value)
 	})
 }
 

@@ -139,6 +139,7 @@ func TestService(t *testing.T) {
 		{"Service", "ExecStart", []string{binary + " run"}, "this is the path of the package and the command of a scheduled run"},
 		{"Service", "NoExecPaths", []string{"/"}, "only the program itself is to be run"},
 		{"Service", "ExecPaths", []string{binary}, "the program could not be run"},
+		{"Service", "Slice", []string{"system-messagecleanup.slice"}, "what the runs of a host take together would not be bounded"},
 		{"Service", "SyslogIdentifier", []string{identifier}, "what goes through stderr would have another name than native entries"},
 		{"Service", "Restart", nil, "systemd before 244 refuses the whole unit, and OnFailure= would be late; the program retries itself"},
 		{"Service", "SuccessExitStatus", nil, "75 says that expired rows are left: an unfinished run has to be seen"},
@@ -195,7 +196,11 @@ func TestUnitsSayEverythingOnce(t *testing.T) {
 
 func TestSystemdAcceptsTheUnits(t *testing.T) {
 	analyze := systemdAnalyze(t)
-	texts := map[string]string{"message-cleanup-alert@x.service": unitText(t, "message-cleanup-alert@.service")}
+	texts := map[string]string{
+		"message-cleanup-alert@x.service": unitText(t, "message-cleanup-alert@.service"),
+		"message-cleanup-in-turn.service": unitText(t, "message-cleanup-in-turn.service"),
+		"system-messagecleanup.slice":     unitText(t, "system-messagecleanup.slice"),
+	}
 	for _, name := range []string{serviceName, timerName} {
 		texts[name] = unitText(t, name)
 		template := strings.Replace(name, ".", "@.", 1)
@@ -237,7 +242,10 @@ func TestInstances(t *testing.T) {
 		{"Service", "LoadCredential", []string{"database-url:/etc/message-cleanup/%i.database-url"}, "the address is another for each instance"},
 		{"Service", "EnvironmentFile", []string{"-/etc/default/message-cleanup-%i", "-/etc/sysconfig/message-cleanup-%i"}, "PGDATABASE is another for each instance"},
 	})
-	own := map[string]bool{"ExecStart": true, "LoadCredential": true, "EnvironmentFile": true, "Description": true}
+	timer.check(t, "message-cleanup@.timer", []rule{
+		{"Timer", "RandomizedDelaySec", []string{"1h"}, "within five minutes, all instances of a host would be at work at once"},
+	})
+	own := map[string]bool{"ExecStart": true, "LoadCredential": true, "EnvironmentFile": true, "Description": true, "RandomizedDelaySec": true}
 	for plain, instance := range map[string]unitFile{serviceName: service, timerName: timer} {
 		var want, got []unit.UnitOption
 		for _, o := range readUnit(t, plain) {
@@ -255,6 +263,19 @@ func TestInstances(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("template of %s (-plain +template):\n%s", plain, diff)
+		}
+	}
+}
+
+func TestInstancesInTurnStartOneAfterTheOther(t *testing.T) {
+	inTurn := readUnit(t, "message-cleanup-in-turn.service")
+	inTurn.check(t, "message-cleanup-in-turn.service", []rule{
+		{"Service", "Type", []string{"oneshot"}, "only a oneshot may have several lines, each of which waits for the one before"},
+		{"Service", "TimeoutStartSec", nil, "the instances have their own, and a oneshot by default none"},
+	})
+	for _, line := range inTurn.values("Service", "ExecStart") {
+		if !strings.HasPrefix(line, "-/usr/bin/systemctl start message-cleanup@") {
+			t.Errorf("ExecStart=%s: without the dash a run that fails keeps the others from running; with --no-block all run at once", line)
 		}
 	}
 }
