@@ -201,7 +201,7 @@ func TestServerOutOfConnectionsIsWaitedFor(t *testing.T) {
 	}
 	s.midRun(func() {
 		pgtest.Exec(t, conn, `ALTER ROLE cleaner CONNECTION LIMIT 0;
-			SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'cleaner'`)
+			SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'cleaner'`)
 	})
 	want(t, s.run(t), cleanup.OutcomeComplete, 5_000)
 	if waits < 4 {
