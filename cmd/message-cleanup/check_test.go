@@ -490,6 +490,15 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 				t.Errorf("run: exit status %d\n%s", status, out)
 			}
 			o.isClean("after a run")
+			looks := []string{"status"}
+			if c.name == "ledger" {
+				looks = append(looks, "history")
+			}
+			for _, command := range looks {
+				if status, out := o.does(o.as, command); status != 0 {
+					t.Errorf("%s: exit status %d\n%s", command, status, out)
+				}
+			}
 
 			// What it holds beyond what everybody may, in words of the catalog.
 			allowed := "'SELECT', 'DELETE'"
