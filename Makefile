@@ -24,7 +24,7 @@ demo: build ## delete expired messages from a throw-away PostgreSQL, which it in
 
 test: ## run all tests, on throw-away PostgreSQL servers; installs what is missing
 	@.ci/need initdb:postgresql pgbouncer:pgbouncer systemd-analyze:systemd script:bsdutils promtool:prometheus
-	go test -timeout 10m $$(go list ./... | grep -v /internal/e2e)
+	go test -timeout 10m -parallel 4 $$(go list ./... | grep -v /internal/e2e)
 	@$(MAKE) --no-print-directory e2e
 
 test-matrix: ## the tests that speak to a server, on PostgreSQL 13 to 18, whose binaries npm gets

@@ -2,7 +2,10 @@ package postgres_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -43,26 +46,30 @@ func newScenario(t *testing.T, strategy cleanup.Strategy, workers, batch int) *s
 }
 
 // record returns all that is said in an undisturbed run.
-func (s *scenario) record(t *testing.T) (said []pgtest.Message) {
+func (s *scenario) record(t *testing.T) []pgtest.Message {
 	pgtest.Exec(t, s.conn, s.fill)
+	var mu sync.Mutex // what a run says in the end is still on its way when it has returned
+	var said []pgtest.Message
 	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
+		mu.Lock()
+		defer mu.Unlock()
 		said = append(said, m)
 		return false
 	})).run(t)
 	want(t, r, cleanup.OutcomeComplete, wireExpired)
-	return said
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.Clone(said)
 }
 
 // cut runs with the wire cut once, at a message.
 func (s *scenario) cut(t *testing.T, at pgtest.Message) cleanup.PolicyResult {
 	pgtest.Exec(t, s.conn, s.fill)
-	met := false
+	var met atomic.Bool
 	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
-		lost := !met && m.Place() == at.Place()
-		met = met || lost
-		return lost
+		return m.Place() == at.Place() && met.CompareAndSwap(false, true)
 	})).run(t)
-	if !met {
+	if !met.Load() {
 		t.Errorf("%v was never said: nothing was tested", at)
 	}
 	return r
