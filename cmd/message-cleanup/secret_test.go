@@ -167,7 +167,7 @@ func TestNoSecretIsShownHoweverARunFails(t *testing.T) {
 	pgtest.Exec(t, admin, "CREATE TABLE messages (expires_at timestamptz)")
 	pgtest.Exec(t, admin, "CREATE DATABASE good OWNER cleaner")
 	good := pgtest.Conn(t, "postgres://postgres@/good?host="+socket)
-	pgtest.Exec(t, good, "CREATE TABLE messages AS SELECT now() AS expires_at; ALTER TABLE messages OWNER TO cleaner")
+	pgtest.Exec(t, good, "CREATE TABLE messages AS SELECT now() AS expires_at; CREATE INDEX ON messages (expires_at); ALTER TABLE messages OWNER TO cleaner")
 
 	var commands [][]string // all that there are, but the one that stays
 	for _, command := range new(app).rootCommand().Commands() {

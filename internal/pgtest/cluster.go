@@ -134,6 +134,7 @@ func (c *Cluster) initialize(settings map[string]string) error {
 		"full_page_writes":        "off",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",
+		"password_encryption":     "scram-sha-256", // PostgreSQL 13 takes md5
 	}
 	if c.tcp {
 		all["listen_addresses"] = "127.0.0.1"

@@ -39,7 +39,7 @@ func TestCountTellsHowLongTheOldestIsOverdue(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn := pgtest.Conn(t, url)
-			pgtest.Exec(t, conn, "CREATE TABLE messages (held boolean, expires_at "+tt.column+")")
+			pgtest.Exec(t, conn, "CREATE TABLE messages (held boolean, expires_at "+tt.column+"); CREATE INDEX ON messages (expires_at)")
 			pgtest.Exec(t, conn, "INSERT INTO messages VALUES (false, "+tt.oldest+"), (false, NULL)")
 			if tt.column == "timestamptz" {
 				pgtest.Exec(t, conn, "INSERT INTO messages VALUES (true, now() - interval '10 years')")

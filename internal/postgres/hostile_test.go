@@ -42,6 +42,7 @@ func TestHostileNamesAreNamesAndNothingElse(t *testing.T) {
 			CREATE TABLE PARTED_ (id int, COLUMN_ timestamptz) PARTITION BY RANGE (COLUMN_);
 			CREATE TABLE OLD_ PARTITION OF PARTED_ FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
 			CREATE TABLE NEW_ PARTITION OF PARTED_ FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+			CREATE INDEX ON PARTED_ (COLUMN_);
 			INSERT INTO TABLE_ SELECT i, now() - i * interval '1 hour' FROM generate_series(-5, 5) i WHERE i <> 0;
 			INSERT INTO PARTED_ SELECT i, '2019-01-01' FROM generate_series(1, 7) i`))
 		type run struct {
@@ -98,7 +99,7 @@ func TestNamesReachADatabaseOfAnotherEncoding(t *testing.T) {
 	u.Path = "/pgtest größe"
 	conn := pgtest.Conn(t, u.String())
 	pgtest.Exec(t, conn, "SET client_encoding = 'UTF8'")
-	pgtest.Exec(t, conn, `CREATE TABLE "Größe" AS SELECT now() AS "läuft ab"`)
+	pgtest.Exec(t, conn, `CREATE TABLE "Größe" AS SELECT now() AS "läuft ab"; CREATE INDEX ON "Größe" ("läuft ab")`)
 	s := newSetup(t, u.String())
 	s.policy.Table, s.policy.Column, s.policy.Hold = `"Größe"`, `"läuft ab"`, "'ä' = 'ü'"
 	want(t, s.run(t), cleanup.OutcomeComplete, 1)

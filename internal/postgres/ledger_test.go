@@ -131,6 +131,9 @@ func TestTheSpanOfWhatIsExpired(t *testing.T) {
 		{"bigint", "-9223372036854775808, 0", "", "s", "yes", "- -"},
 		{"double precision", "1700000000.5, '-Infinity'", "", "s", "yes", "- 2023-11-14T22:13:20.5Z"},
 	} {
+		if tt.index == "" && server.Version < 140000 {
+			continue // it needs one
+		}
 		name := fmt.Sprint("t", i)
 		pgtest.Exec(t, conn, "CREATE TABLE "+name+" (expires_at "+tt.column+"); INSERT INTO "+name+" SELECT unnest(ARRAY["+tt.values+"]::"+tt.column+"[])")
 		if tt.index != "" {

@@ -218,6 +218,7 @@ func TestWireCutAtEveryStepOfAPartitionDrop(t *testing.T) {
 		CREATE TABLE messages (id bigint, expires_at timestamptz) PARTITION BY RANGE (expires_at);
 		CREATE TABLE old PARTITION OF messages FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
 		CREATE TABLE current PARTITION OF messages FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+		CREATE INDEX ON messages (expires_at);
 		INSERT INTO messages SELECT i, '2019-01-01' FROM generate_series(1, 300) AS i;
 		INSERT INTO messages SELECT i, 'infinity' FROM generate_series(1, 100) AS i`
 	said := s.record(t)
