@@ -59,6 +59,9 @@ func TestEveryWayDeletesExactlyTheExpiredRows(t *testing.T) {
 				t.Errorf("%s, %s, %s: %d rounds", c.Part, c.Case, way, len(list))
 			}
 			for _, m := range list {
+				if m.Stopped && m.Deleted == 0 {
+					continue // its half second was over before its first batch was
+				}
 				if m.Seconds <= 0 || m.WAL <= 0 && way != nothingName || m.Deleted == 0 && way != nothingName {
 					t.Errorf("%s, %s, %s: not all was measured: %+v", c.Part, c.Case, way, m)
 				}

@@ -45,9 +45,18 @@ func newScenario(t *testing.T, strategy cleanup.Strategy, workers, batch int) *s
 	return s
 }
 
+// prepare fills the table, when the server has noticed that the last run is over.
+func (s *scenario) prepare(t *testing.T) {
+	pgtest.Eventually(t, "the last run's lock to be given back", func() bool {
+		return pgtest.Int(t, s.conn, `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE locktype = 'advisory' AND datname = current_database()`) == 0
+	})
+	pgtest.Exec(t, s.conn, s.fill)
+}
+
 // record returns all that is said in an undisturbed run.
 func (s *scenario) record(t *testing.T) []pgtest.Message {
-	pgtest.Exec(t, s.conn, s.fill)
+	s.prepare(t)
 	var mu sync.Mutex // what a run says in the end is still on its way when it has returned
 	var said []pgtest.Message
 	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
@@ -64,7 +73,7 @@ func (s *scenario) record(t *testing.T) []pgtest.Message {
 
 // cut runs with the wire cut once, at a message.
 func (s *scenario) cut(t *testing.T, at pgtest.Message) cleanup.PolicyResult {
-	pgtest.Exec(t, s.conn, s.fill)
+	s.prepare(t)
 	var met atomic.Bool
 	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
 		return m.Place() == at.Place() && met.CompareAndSwap(false, true)
