@@ -43,6 +43,10 @@ type Leaf struct {
 	Sampled     int64   // pages that were read for these facts, because the statistics are old or missing; 0: none
 }
 
+// Placeless tells whether the ctid of a row says nothing of its place: the leaf is
+// on another server, or of another access method than heap.
+func (l Leaf) Placeless() bool { return l.Foreign != "" || l.Method != "" }
+
 // rowsPerPage is a guess for tables that were never analyzed: rows of about
 // 160 bytes. Batches are sized by time, so a wrong guess corrects itself.
 const rowsPerPage = 50

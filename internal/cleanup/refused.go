@@ -159,10 +159,8 @@ func (p *policyRun) leave(ctx context.Context, piece Divisible, rows int64, refu
 func (p *policyRun) tooLong(rows int, took time.Duration, err error) {
 	p.mu.Lock()
 	p.pacer.shrink(rows, took)
-	told := slices.Contains(p.told, EventTooLong)
-	p.told = append(p.told, EventTooLong)
 	p.mu.Unlock()
-	if !told {
+	if p.untold(EventTooLong) {
 		p.warnAs(EventTooLong, fmt.Sprintf("a batch was stopped after %s, and is tried in quarters; %s", FormatDuration(roughly(took)), HintOf(err)))
 	}
 }

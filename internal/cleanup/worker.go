@@ -217,13 +217,19 @@ func (p *policyRun) account(piece Piece, batch Batch, rows int) (event string) {
 // manners tells why the run gets slower. A policy may come into company again
 // and again, and each event is told once.
 func (p *policyRun) manners(event string) {
-	p.mu.Lock()
-	told := event == "" || slices.Contains(p.told, event)
-	if !told {
-		p.told = append(p.told, event)
-	}
-	p.mu.Unlock()
-	if !told {
+	if event != "" && p.untold(event) {
 		p.event(slog.LevelInfo, event)
 	}
+}
+
+// untold tells whether an event that is told once was not told yet, and notes
+// that it is now.
+func (p *policyRun) untold(event string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slices.Contains(p.told, event) {
+		return false
+	}
+	p.told = append(p.told, event)
+	return true
 }

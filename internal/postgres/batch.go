@@ -31,7 +31,7 @@ type piece struct {
 // the statement waited for it is checked again, and survives.
 func (p *piece) condition() string {
 	doomed := p.table.expiry.doomed()
-	if p.table.placeless[p.leaf].Foreign != "" {
+	if p.planned.Foreign != "" {
 		doomed = p.table.expiry.doomedElsewhere()
 	}
 	if p.byTID {
@@ -96,12 +96,12 @@ func (p *piece) Delete(ctx context.Context) (cleanup.Batch, error) {
 	if SQLState(err) == lockNotAvailable {
 		return batch, cleanup.ErrLocked
 	}
-	return batch, p.table.onServer(p.leaf, err)
+	return batch, onServer(p.planned, err)
 }
 
 // DeleteUnlocked implements cleanup.Piece.
 func (p *piece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
-	if _, placeless := p.table.placeless[p.leaf]; placeless || !p.table.mayLock {
+	if p.planned.Placeless() || !p.table.mayLock {
 		return p.countOnly(ctx)
 	}
 	return p.run(ctx,

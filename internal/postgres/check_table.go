@@ -104,14 +104,6 @@ func (db *DB) checkSyntax(ctx context.Context, p place, policy cleanup.Policy) e
 	return err
 }
 
-// belowQuery begins queries about a table and everything below it.
-const belowQuery = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)`
-
 // triggersQuery lists the triggers that are fired before a row, or a statement,
 // is deleted. They can do away with the deletion without an error: by returning
 // NULL for a row, as by returning NEW, which is NULL here. A function of which no

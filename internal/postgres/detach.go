@@ -35,7 +35,7 @@ WHERE c.oid = $1::oid`
 
 // read returns nil if the partition is gone.
 func (p *dropPiece) read(ctx context.Context, conn *pgconn.PgConn) (*standing, error) {
-	rows, err := readOn(ctx, conn, settings, "SELECT", standingQuery, p.oidText())
+	rows, err := readOn(ctx, conn, settings, "SELECT", standingQuery, oidText(p.oid))
 	if err != nil {
 		return nil, classify(err)
 	}

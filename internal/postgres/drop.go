@@ -115,8 +115,6 @@ type dropPiece struct {
 	tried    bool
 }
 
-func (p *dropPiece) oidText() string { return strconv.FormatUint(uint64(p.oid), 10) }
-
 // Delete implements cleanup.Piece.
 func (p *dropPiece) Delete(ctx context.Context) (cleanup.Batch, error) {
 	db, began := p.table.db, time.Now()
@@ -139,7 +137,7 @@ func (p *dropPiece) Delete(ctx context.Context) (cleanup.Batch, error) {
 
 // DeleteUnlocked implements cleanup.Piece: it leaves the whole partition.
 func (p *dropPiece) DeleteUnlocked(ctx context.Context) (cleanup.Batch, error) {
-	rows, err := p.table.db.query(ctx, standingQuery, p.oidText())
+	rows, err := p.table.db.query(ctx, standingQuery, oidText(p.oid))
 	if err != nil || len(rows) == 0 {
 		return cleanup.Batch{}, err
 	}
@@ -162,7 +160,7 @@ func (p *dropPiece) drop(ctx context.Context, s *session, now *standing) (int64,
 		statement{batchStart, []string{milliseconds(db.opts.LockTimeout), "0"}},
 		statement{sql: wholeSettings},
 		statement{sql: "LOCK TABLE " + now.name + " IN ACCESS EXCLUSIVE MODE"},
-		statement{nameQuery, []string{now.name, p.oidText()}},
+		statement{nameQuery, []string{now.name, oidText(p.oid)}},
 		statement{p.table.wholeSQL(now.name), []string{p.table.expiry.bound}})
 	if err != nil {
 		return 0, fmt.Errorf("count partition %s, which is detached: %w", now.name, classify(err))
@@ -261,7 +259,7 @@ WHERE l.locktype = 'relation' AND l.granted
 ORDER BY a.xact_start LIMIT 1`
 
 func (p *dropPiece) holder(ctx context.Context) string {
-	rows, err := p.table.db.query(ctx, holderQuery, p.oidText(), p.table.name)
+	rows, err := p.table.db.query(ctx, holderQuery, oidText(p.oid), p.table.name)
 	if err != nil || len(rows) == 0 {
 		return "unknown"
 	}
@@ -270,7 +268,7 @@ func (p *dropPiece) holder(ctx context.Context) string {
 
 // sql returns what a run would do, for people.
 func (p *dropPiece) sql(ctx context.Context) (string, error) {
-	rows, err := p.table.db.query(ctx, standingQuery, p.oidText())
+	rows, err := p.table.db.query(ctx, standingQuery, oidText(p.oid))
 	if err != nil || len(rows) == 0 {
 		return "", err
 	}

@@ -57,12 +57,7 @@ func supported(text string, version int) error {
 // is below it, elsewhere. The table here is an empty shell then.
 const (
 	citusExistsQuery = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
-	citusQuery       = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)
+	citusQuery       = belowQuery + `
 SELECT d.logicalrelid::text FROM pg_catalog.pg_dist_partition d JOIN tree ON tree.oid = d.logicalrelid::oid LIMIT 1`
 )
 

@@ -20,10 +20,10 @@ import (
 // on a server where the table has partitions is that of other rows too.
 func (t *Table) checkForeign(ctx context.Context, quoted string, leaf cleanup.Leaf, mayDelete bool) error {
 	if mayDelete { // else the server does not explain it either, and the run is refused for that
-		p := &piece{table: t, leaf: quoted}
+		p := &piece{table: t, leaf: quoted, planned: leaf}
 		rows, err := t.db.queryOfRole(ctx, "SELECT", explain+p.deleteSQL(), p.parameters()...)
 		if err != nil {
-			return t.onServer(quoted, err)
+			return onServer(leaf, err)
 		}
 		plan, err := readPlan(rows)
 		if err != nil {
@@ -78,8 +78,7 @@ func (t *Table) adviseServer(ctx context.Context, leaf cleanup.Leaf) error {
 }
 
 // onServer adds to an error on a foreign leaf where that is.
-func (t *Table) onServer(quoted string, err error) error {
-	leaf := t.placeless[quoted]
+func onServer(leaf cleanup.Leaf, err error) error {
 	if err == nil || leaf.Foreign == "" {
 		return err
 	}

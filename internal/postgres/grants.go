@@ -12,12 +12,7 @@ import (
 // grantsQuery tells for a table, and everything below it, what a role may do
 // there; of one that does not exist yet, what everybody may, for which 0 stands.
 // MAINTAIN came with PostgreSQL 17.
-const grantsQuery = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-), role(oid) AS (
+const grantsQuery = belowQuery + `, role(oid) AS (
   SELECT coalesce((SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = $2), 0)
 )
 SELECT c.relkind, format('%I.%I', n.nspname, c.relname), quote_ident(n.nspname), quote_ident(pg_get_userbyid(c.relowner)),

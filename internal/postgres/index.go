@@ -64,7 +64,7 @@ func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error)
 	}
 	high := c.boundary(ctx, rows)
 	if high.err != nil {
-		return nil, c.table.onServer(c.name, high.err)
+		return nil, onServer(c.leaf.Leaf, high.err)
 	}
 	if high.found && high.value == c.low && !c.past {
 		return c.cutTie(ctx, rows)
@@ -159,7 +159,7 @@ func (c *indexCutter) window(high string, bounded bool) cleanup.Piece {
 func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, error) {
 	e := c.table.expiry
 	equal := e.column + " = $2::" + e.cast
-	if _, placeless := c.table.placeless[c.name]; placeless || !c.table.tidRange {
+	if c.leaf.Placeless() || !c.table.tidRange {
 		piece := &piece{table: c.table, leaf: c.name, planned: c.leaf.Leaf, bounds: []string{equal}, args: []string{c.low}}
 		c.past = true
 		return piece, nil

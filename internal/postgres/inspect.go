@@ -16,6 +16,14 @@ import (
 
 // Nothing here depends on the role's search_path but resolveQuery.
 const (
+	// belowQuery begins queries about a table, $1, and everything below it.
+	belowQuery = `
+WITH RECURSIVE tree(oid) AS (
+  SELECT $1::oid
+  UNION
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)`
+
 	// resolveQuery finds the table that the policy names. A regclass is read as
 	// SQL reads a name: folded to lower case unless quoted.
 	resolveQuery = "SELECT coalesce(pg_catalog.to_regclass($1)::oid, 0::oid)"
@@ -44,12 +52,7 @@ ORDER BY a.attname <> (parse_ident($2))[1]`
 	// if its condition is that the column is not null, which "before the cutoff"
 	// implies. Foreign tables come last: a server that does not answer keeps no
 	// row of this one.
-	leavesQuery = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)
+	leavesQuery = belowQuery + `
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples,
        pg_relation_size(c.oid) / current_setting('block_size')::int,
        coalesce((SELECT quote_ident(i.relname)
@@ -107,7 +110,7 @@ func (db *DB) identify(ctx context.Context, policy cleanup.Policy, server Server
 	t = &Table{
 		db: db, version: server.Version, pooled: server.Pooled, tidRange: server.Version >= 140000, drops: newDrops(server),
 		quoted: make(map[uint32]string), keys: make(map[uint32]string), cut: make(map[cleanup.Strategy]bool),
-		placeless: make(map[string]cleanup.Leaf), advised: make(map[string]bool),
+		advised: make(map[string]bool),
 	}
 	if r.oid, r.kind, err = t.find(ctx, policy.Table); err != nil {
 		return nil, r, err
@@ -212,9 +215,6 @@ func (t *Table) readLeaves(ctx context.Context, oid, column string) error {
 			continue
 		}
 		leaf.Expired = expired
-		if leaf.Foreign != "" || leaf.Method != "" {
-			t.placeless[quoted] = leaf
-		}
 		if leaf.Foreign != "" {
 			if err := t.checkForeign(ctx, quoted, leaf, row[8] == "t"); err != nil {
 				return err

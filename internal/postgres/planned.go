@@ -115,12 +115,7 @@ func (p lostPiece) DeleteUnlocked(context.Context) (cleanup.Batch, error) {
 	return cleanup.Batch(p), nil
 }
 
-const newcomersQuery = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)
+const newcomersQuery = belowQuery + `
 SELECT c.oid, format('%I.%I', n.nspname, c.relname)
 FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'f')

@@ -50,20 +50,24 @@ func (t *Table) probe(ctx context.Context, quoted string, leaf *cleanup.Leaf, ch
 // look runs one query that is bounded in time; it returns nil if that was too
 // short.
 func (t *Table) look(ctx context.Context, timeout, sql string, args ...string) ([][]string, error) {
-	return t.lookWith(ctx, settings, timeout, sql, args...)
+	rows, _, err := t.lookWith(ctx, settings, "", timeout, sql, args...)
+	return rows, err
 }
 
 // lookOfRole is look for a query in which the operator names things.
 func (t *Table) lookOfRole(ctx context.Context, timeout, sql string, args ...string) ([][]string, error) {
-	return t.lookWith(ctx, settingsOfRole, timeout, sql, args...)
+	rows, _, err := t.lookWith(ctx, settingsOfRole, "", timeout, sql, args...)
+	return rows, err
 }
 
-func (t *Table) lookWith(ctx context.Context, settings, timeout, sql string, args ...string) ([][]string, error) {
-	rows, err := t.db.read(ctx, settings, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true)", sql, args...)
+// lookWith is look after settings of every transaction and some more, which begin
+// with a comma; it tells whether the time was enough.
+func (t *Table) lookWith(ctx context.Context, settings, more, timeout, sql string, args ...string) (rows [][]string, inTime bool, err error) {
+	rows, err = t.db.read(ctx, settings, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true)"+more, sql, args...)
 	if SQLState(err) == queryCanceled && ctx.Err() == nil {
-		return nil, nil
+		return nil, false, nil
 	}
-	return rows, err
+	return rows, err == nil, err
 }
 
 // sample reads some pages of a leaf, wherever they lie. The correlation is that

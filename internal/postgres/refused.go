@@ -31,7 +31,7 @@ func (p *piece) Split(ctx context.Context) (rows int64, parts []cleanup.Divisibl
 	}
 	rows, cuts, err := p.quarters(ctx, column)
 	if err == nil && rows > 1 && cuts[0] == cuts[4] && cast != "tid" {
-		if _, placeless := p.table.placeless[p.leaf]; placeless {
+		if p.planned.Placeless() {
 			return rows, nil, nil
 		}
 		column, cast = "ctid", "tid"

@@ -24,13 +24,13 @@ func (t *Table) Span(ctx context.Context, plan cleanup.Plan) (oldest, newest *ti
 		}
 	}
 	e := t.expiry
-	found, err := t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+milliseconds(spanLimit)+"', true), "+byIndex,
+	found, inTime, err := t.glance(ctx, milliseconds(spanLimit),
 		"SELECT pg_catalog.min("+e.column+"), pg_catalog.max("+e.column+") FROM "+t.from()+" WHERE "+e.doomed(), e.bound)
-	if SQLState(err) == queryCanceled {
-		return nil, nil, nil
-	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for the oldest and the newest expired row: %w", err)
+	}
+	if !inTime {
+		return nil, nil, nil
 	}
 	micros := func(value string) string {
 		value = fmt.Sprintf(e.instant, value)

@@ -76,13 +76,10 @@ func (t *Table) countUpTo(ctx context.Context, condition string, args ...string)
 	return cleanup.Count{Is: cleanup.Unknown}, nil
 }
 
-// glance is a query by way of an index, with little time.
+// glance is a query in which the operator names things, by way of an index, with
+// little time.
 func (t *Table) glance(ctx context.Context, timeout, sql string, args ...string) (rows [][]string, inTime bool, err error) {
-	rows, err = t.db.queryOfRole(ctx, "SELECT pg_catalog.set_config('statement_timeout', '"+timeout+"', true), "+byIndex, sql, args...)
-	if SQLState(err) == queryCanceled && ctx.Err() == nil {
-		return nil, false, nil
-	}
-	return rows, err == nil, err
+	return t.lookWith(ctx, settingsOfRole, ", "+byIndex, timeout, sql, args...)
 }
 
 // oldest returns how long the oldest row of the backlog is overdue, 0 if there is
@@ -161,12 +158,7 @@ FROM (SELECT %[2]s::%[1]s AS due FROM %[3]s WHERE %[4]s) AS day GROUP BY 1`, e.c
 
 // analyzedQuery tells whether there are statistics of a column, of the table or
 // of one below it. Without them the planner's estimates are worth nothing.
-const analyzedQuery = `
-WITH RECURSIVE tree(oid) AS (
-  SELECT $1::oid
-  UNION
-  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)
+const analyzedQuery = belowQuery + `
 SELECT EXISTS (
   SELECT FROM tree JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = $2)`

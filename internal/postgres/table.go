@@ -27,11 +27,8 @@ type Table struct {
 	facts    cleanup.Table
 	denied   []string // leaves that the role may not delete from
 
-	// Leaves by their quoted name of which a row's ctid says nothing here: foreign
-	// tables, and those of another access method than heap.
-	placeless map[string]cleanup.Leaf
-	advised   map[string]bool           // foreign servers that were warned of
-	cut       map[cleanup.Strategy]bool // how leaves were cut so far
+	advised map[string]bool           // foreign servers that were warned of
+	cut     map[cleanup.Strategy]bool // how leaves were cut so far
 
 	version int  // of the server
 	pooled  bool // a connection pooler stands in between
