@@ -64,6 +64,7 @@ func terminal() {
 // own, in DATABASE_URL, and nothing else of the environment that the program
 // reads. A script has these commands beside testscript's own:
 //
+//	alone                          have a server where nobody else writes: batches are as large as asked
 //	sql STATEMENT | sql FILE.sql   run SQL as superuser, print rows as a|b
 //	until QUERY                    wait until a query yields true
 //	hold STATEMENT, release        keep a transaction open in another session
@@ -92,6 +93,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"alone":   positive(cmdAlone),
 			"sql":     positive(cmdSQL),
 			"until":   positive(cmdUntil),
 			"hold":    positive(cmdHold),
@@ -142,8 +144,7 @@ func of(ts *testscript.TestScript) *script { return ts.Value(scriptKey{}).(*scri
 
 func setup(env *testscript.Env) error {
 	s := &script{t: env.T().(testing.TB)}
-	s.url = pgtest.Database(s.t)
-	s.conn = pgtest.Conn(s.t, s.url)
+	s.use(pgtest.Database(s.t))
 	env.Values[scriptKey{}] = s
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("DATABASE_URL", s.url)
@@ -151,6 +152,14 @@ func setup(env *testscript.Env) error {
 		env.Setenv("GORACE", "atexit_sleep_ms=0") // else every program under -race ends a second late
 	}
 	return nil
+}
+
+func (s *script) use(url string) { s.url, s.conn = url, pgtest.Conn(s.t, url) }
+
+func cmdAlone(ts *testscript.TestScript, _ []string) {
+	s := of(ts)
+	s.use(pgtest.Private(s.t, pgtest.Options{}).URL("postgres"))
+	ts.Setenv("DATABASE_URL", s.url)
 }
 
 func cmdSQL(ts *testscript.TestScript, args []string) {
