@@ -191,6 +191,8 @@ var defects = []defect{
 	{name: "no ledger", yaml: ledger, plant: "DROP TABLE message_cleanup.runs", want: "ledger-missing error"},
 	{name: "a ledger that may not be written", yaml: ledger, plant: "REVOKE INSERT ON message_cleanup.runs FROM %role%", want: "ledger-privileges error"},
 	{name: "a ledger in a closed schema", yaml: ledger, plant: "REVOKE USAGE ON SCHEMA message_cleanup FROM %role%", want: "ledger-privileges error"},
+	{name: "a ledger whose closed rows can be changed", yaml: ledger, plant: "DROP TRIGGER append_only ON message_cleanup.runs", want: "ledger-unprotected warning"},
+	{name: "a ledger whose trigger is disabled", yaml: ledger, plant: "ALTER TABLE message_cleanup.runs DISABLE TRIGGER append_only", want: "ledger-unprotected warning"},
 	{name: "a ledger that lacks a column", yaml: ledger, plant: "ALTER TABLE message_cleanup.runs RENAME host TO machine",
 		want: "ledger-columns error", mend: "ALTER TABLE message_cleanup.runs RENAME machine TO host"},
 
@@ -493,6 +495,9 @@ func TestSetupMakesARoleThatCanRunAndNothingMore(t *testing.T) {
 			looks := []string{"status"}
 			if c.name == "ledger" {
 				looks = append(looks, "history")
+				pgtest.Exec(t, o.conn, "DROP TRIGGER append_only ON message_cleanup.runs")
+				o.setsUp()
+				o.isClean("after setup of the ledger's trigger")
 			}
 			for _, command := range looks {
 				if status, out := o.does(o.as, command); status != 0 {

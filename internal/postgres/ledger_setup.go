@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -44,9 +45,6 @@ var ledgerColumns = []struct {
 
 // LedgerSQL returns the statements that make the ledger, for its owner to run.
 // They can be run again. table is an SQL name, with its schema or without.
-//
-// The trigger keeps everybody from changing the row of a run that is over, but
-// who may take the trigger away. Its condition is all that a batch pays for it.
 func LedgerSQL(table string) ([]string, error) {
 	name, err := parseName(table)
 	if err != nil {
@@ -57,27 +55,36 @@ func LedgerSQL(table string) ([]string, error) {
 	for _, c := range ledgerColumns {
 		fmt.Fprintf(&columns, "  %s %s,\n", c.name, c.definition)
 	}
-	refuse := name[: len(name)-1 : len(name)-1]
-	refuse = append(refuse, name[len(name)-1]+"_append_only")
 	var statements []string
 	if len(name) == 2 {
 		statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{name[0]}.Sanitize())
 	}
-	return append(statements,
+	statements = append(statements,
 		"CREATE TABLE IF NOT EXISTS "+quoted+" (\n"+columns.String()+"  hash text,\n  PRIMARY KEY (run_id, policy)\n) WITH (fillfactor = 50)",
-		"COMMENT ON TABLE "+quoted+" IS 'The ledger of message-cleanup: one row for each policy in each run. message-cleanup history --verify checks it.'",
-		"CREATE OR REPLACE FUNCTION "+refuse.Sanitize()+`() RETURNS trigger LANGUAGE plpgsql AS $$
+		"COMMENT ON TABLE "+quoted+" IS 'The ledger of message-cleanup: one row for each policy in each run. message-cleanup history --verify checks it.'")
+	return append(statements, appendOnlySQL(name)...), nil
+}
+
+// appendOnlySQL returns the statements that make the trigger append_only, which
+// keeps everybody from changing the row of a run that is over, but who may take
+// the trigger away. Its condition is all that a batch pays for it.
+func appendOnlySQL(table pgx.Identifier) []string {
+	quoted := table.Sanitize()
+	refuse := slices.Clone(table)
+	refuse[len(refuse)-1] += "_append_only"
+	return []string{
+		"CREATE OR REPLACE FUNCTION " + refuse.Sanitize() + `() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'the ledger''s row of policy % in run % is closed, and is not changed or deleted', OLD.policy, OLD.run_id;
 END $$`,
 		`DO $$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = `+literalText(quoted)+`::regclass AND tgname = 'append_only') THEN
-    CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON `+quoted+`
-    FOR EACH ROW WHEN (OLD.hash IS NOT NULL) EXECUTE FUNCTION `+refuse.Sanitize()+`();
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = ` + literalText(quoted) + `::regclass AND tgname = 'append_only') THEN
+    CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ` + quoted + `
+    FOR EACH ROW WHEN (OLD.hash IS NOT NULL) EXECUTE FUNCTION ` + refuse.Sanitize() + `();
   END IF;
 END $$`,
-	), nil
+	}
 }
 
 // LedgerGrants returns the statements that let a role keep the ledger: it adds
