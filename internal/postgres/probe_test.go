@@ -50,6 +50,9 @@ func TestABoundedSampleDecidesWhereStatisticsAreStaleOrMissing(t *testing.T) {
 			flushStatistics(t, conn)
 			if tt.after != "" {
 				pgtest.Exec(t, conn, tt.after)
+				pgtest.Eventually(t, "the statistics to know of it", func() bool { // until PostgreSQL 14 a process collects them
+					return pgtest.Int(t, conn, "SELECT pg_stat_get_mod_since_analyze('messages'::regclass)") == 0
+				})
 			}
 
 			r := newSetup(t, url).run(t)
