@@ -22,6 +22,7 @@ type scenario struct {
 	setup  func(url string) *setup
 	fill   string // SQL that makes the table as it was; 300 rows of it are expired
 	ledger bool
+	before func() // the message is lost; nil: nothing happens
 }
 
 const (
@@ -76,7 +77,13 @@ func (s *scenario) cut(t *testing.T, at pgtest.Message) cleanup.PolicyResult {
 	s.prepare(t)
 	var met atomic.Bool
 	r := s.setup(pgtest.Wire(t, s.url, func(m pgtest.Message) bool {
-		return m.Place() == at.Place() && met.CompareAndSwap(false, true)
+		if m.Place() != at.Place() || !met.CompareAndSwap(false, true) {
+			return false
+		}
+		if s.before != nil {
+			s.before()
+		}
+		return true
 	})).run(t)
 	if !met.Load() {
 		t.Errorf("%v was never said: nothing was tested", at)
@@ -154,9 +161,18 @@ func TestLostAnswerToACommitIsAskedFor(t *testing.T) {
 					if m.Round == batch[0].Round {
 						continue // the DELETE
 					}
+					arrived := m.FromServer || m.Type == 'S' // what is lost is behind the COMMIT
+					s.before = nil
+					if arrived && !m.FromServer {
+						// The driver has what a lost connection was doing cancelled.
+						s.before = func() {
+							pgtest.Eventually(t, "the COMMIT to be done", func() bool {
+								return pgtest.Int(t, s.conn, "SELECT count(backend_xid) FROM pg_stat_activity WHERE datname = current_database()") == 0
+							})
+						}
+					}
 					r := s.cut(t, m)
 					want(t, r, cleanup.OutcomeComplete, wireExpired)
-					arrived := m.FromServer || m.Type == 'S' // what is lost is behind the COMMIT
 					if tried := r.Retries > 0; tried == arrived {
 						t.Errorf("cut at %v: %d retries", m, r.Retries)
 					}
