@@ -51,9 +51,9 @@ type Counts struct {
 // Cutter is a strategy at work on one leaf.
 type Cutter interface {
 	// Next cuts off a piece that holds about that many rows, disjoint from all
-	// pieces before. It returns nil when the leaf is used up. A call that fails
-	// has cut nothing off and can be repeated.
-	Next(ctx context.Context, rows int) (Piece, error)
+	// pieces before; quietly, it leaves room for others. It returns nil when the
+	// leaf is used up. A call that fails has cut nothing off and can be repeated.
+	Next(ctx context.Context, rows int, quietly bool) (Piece, error)
 }
 
 // Piece is one bounded part of a leaf. Whatever it is asked for is done in one

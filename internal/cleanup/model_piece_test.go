@@ -17,7 +17,7 @@ type modelCutter struct {
 	mark int // the next piece begins here
 }
 
-func (c *modelCutter) Next(ctx context.Context, rows int) (Piece, error) {
+func (c *modelCutter) Next(ctx context.Context, rows int, _ bool) (Piece, error) {
 	defer c.m.alone()()
 	if err := c.m.begin(opNext); err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func (q *queue) next(ctx context.Context, rows int) (Piece, error) {
 		if q.cutter == nil {
 			q.cutter, q.leaves = q.run.db.Cut(q.leaves[0]), q.leaves[1:]
 		}
-		piece, err := q.cutter.Next(ctx, rows)
+		piece, err := q.cutter.Next(ctx, rows, q.run.quiet())
 		if err != nil || piece != nil {
 			return piece, err
 		}

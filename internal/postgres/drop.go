@@ -97,7 +97,7 @@ func newDropCutter(t *Table, leaf cleanup.LeafPlan) *dropCutter {
 }
 
 // Next implements cleanup.Cutter.
-func (c *dropCutter) Next(context.Context, int) (cleanup.Piece, error) {
+func (c *dropCutter) Next(context.Context, int, bool) (cleanup.Piece, error) {
 	if c.done || c.piece.table.drops.isGone(c.piece.oid) {
 		return nil, nil
 	}

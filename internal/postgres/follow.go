@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"sync"
-
-	"message-cleanup/internal/cleanup"
 )
 
 // follower reads, on the reading connection and a few windows behind the
@@ -35,9 +33,9 @@ type mark struct {
 	at uint64
 }
 
-// followedRows is how large a batch has to be to be followed. Smaller ones mean
-// that others need the machine, or that there is little to read.
-const followedRows = 2 * cleanup.FirstRows
+// followedRows is how large a batch has to be to be followed. To read fewer rows
+// takes longer than it saves, and the next window waits for it.
+const followedRows = 500
 
 const (
 	positionsQuery = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()"

@@ -27,7 +27,7 @@ func newHeapCutter(t *Table, leaf cleanup.LeafPlan) *heapCutter {
 }
 
 // Next implements cleanup.Cutter.
-func (c *heapCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error) {
+func (c *heapCutter) Next(ctx context.Context, rows int, _ bool) (cleanup.Piece, error) {
 	piece, err := c.next(ctx, rows)
 	return asPiece(piece), err
 }

@@ -51,7 +51,7 @@ type boundary struct {
 }
 
 // Next implements cleanup.Cutter.
-func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error) {
+func (c *indexCutter) Next(ctx context.Context, rows int, quietly bool) (cleanup.Piece, error) {
 	if c.tie != nil {
 		piece, err := c.tie.next(ctx, rows)
 		if err != nil || piece != nil {
@@ -67,12 +67,12 @@ func (c *indexCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error)
 		return nil, onServer(c.leaf.Leaf, high.err)
 	}
 	if high.found && high.value == c.low && !c.past {
-		return c.cutTie(ctx, rows)
+		return c.cutTie(ctx, rows, quietly)
 	}
 	piece, begin := c.window(high.value, high.found), c.low
 	c.low, c.past, c.done = high.value, false, !high.found
 	if !c.done {
-		c.prefetch(ctx, rows, begin)
+		c.prefetch(ctx, rows, begin, !quietly && rows >= followedRows)
 	}
 	return piece, nil
 }
@@ -92,14 +92,14 @@ func (c *indexCutter) boundary(ctx context.Context, rows int) boundary {
 }
 
 // prefetch looks for the end of the next window while the current one, which
-// begins at begin, is deleted, and then follows up to there.
-func (c *indexCutter) prefetch(ctx context.Context, rows int, begin string) {
+// begins at begin, is deleted, and then may follow up to there.
+func (c *indexCutter) prefetch(ctx context.Context, rows int, begin string, follow bool) {
 	ahead := make(chan boundary, 1)
 	c.ahead = ahead
 	sql, args := c.lookAheadSQL(rows) // before c changes
 	go func() {
 		ahead <- c.runLookAhead(ctx, rows, sql, args)
-		if c.follower != nil && begin != "" && rows > followedRows {
+		if follow && c.follower != nil && begin != "" {
 			c.follower.follow(ctx, begin)
 		}
 	}()
@@ -156,7 +156,7 @@ func (c *indexCutter) window(high string, bounded bool) cleanup.Piece {
 
 // cutTie serves a value that more rows share than a batch may hold: it is cut
 // into block ranges, between the first and the last block that holds the value.
-func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, error) {
+func (c *indexCutter) cutTie(ctx context.Context, rows int, quietly bool) (cleanup.Piece, error) {
 	e := c.table.expiry
 	equal := e.column + " = $2::" + e.cast
 	if c.leaf.Placeless() || !c.table.tidRange {
@@ -171,7 +171,7 @@ func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, erro
 	}
 	if answer[0][0] == "" { // deleted by somebody else meanwhile
 		c.past = true
-		return c.Next(ctx, rows)
+		return c.Next(ctx, rows, quietly)
 	}
 	first, err := parseBlock(answer[0][0])
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *indexCutter) cutTie(ctx context.Context, rows int) (cleanup.Piece, erro
 		table: c.table, leaf: c.leaf, name: c.name, measured: true, block: first, end: last + 1,
 		within: equal, args: []string{c.low},
 	}
-	return c.Next(ctx, rows)
+	return c.Next(ctx, rows, quietly)
 }
 
 // parseBlock reads the block number of a ctid in its text form, "(block,row)".

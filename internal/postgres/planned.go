@@ -89,11 +89,11 @@ type leafCutter struct {
 }
 
 // Next implements cleanup.Cutter.
-func (c leafCutter) Next(ctx context.Context, rows int) (cleanup.Piece, error) {
+func (c leafCutter) Next(ctx context.Context, rows int, quietly bool) (cleanup.Piece, error) {
 	if c.table.lost.has(c.leaf.OID) {
 		return nil, nil
 	}
-	next, err := c.Cutter.Next(ctx, rows)
+	next, err := c.Cutter.Next(ctx, rows, quietly)
 	if SQLState(err) != undefinedTable {
 		return next, err
 	}

@@ -68,7 +68,7 @@ func (t *Table) Cut(leaf cleanup.LeafPlan) cleanup.Cutter {
 // FirstBatch returns the SQL of the first batch of a leaf with its values in
 // place, ready for EXPLAIN; of a partition that is dropped, what does that.
 func (t *Table) FirstBatch(ctx context.Context, leaf cleanup.LeafPlan, rows int) (string, error) {
-	next, err := t.Cut(leaf).Next(ctx, rows)
+	next, err := t.Cut(leaf).Next(ctx, rows, true)
 	if err != nil || next == nil {
 		return "", err
 	}
