@@ -76,12 +76,18 @@ func reuseID(t *testing.T, restarted bool) {
 
 	s := newSetup(t, url)
 	s.opts.LockTimeout = time.Minute
+	unlocked := make(chan struct{})
 	crashed := false
 	s.runner.Progress = func(p cleanup.Progress) {
 		if crashed {
 			return
 		}
 		crashed = true
+		select {
+		case <-unlocked:
+		case <-t.Context().Done():
+			return
+		}
 		crash()
 		conn = pgtest.Conn(t, url)
 		pgtest.Exec(t, conn, "INSERT INTO chat VALUES (pg_current_xact_id())")
@@ -95,6 +101,7 @@ func reuseID(t *testing.T, restarted bool) {
 	pgtest.Eventually(t, "the batch to wait at the gate", func() bool { return pgtest.Int(t, conn, waiting) > 0 })
 	pgtest.Exec(t, app, "INSERT INTO chat SELECT pg_current_xact_id() FROM generate_series(1, 1000); COMMIT")
 	pgtest.Exec(t, conn, "SELECT pg_advisory_unlock(1)")
+	close(unlocked)
 
 	r := <-done
 	if next := pgtest.Int(t, conn, "SELECT max(id::text::bigint) - min(id::text::bigint) FROM chat"); next != 1 {
