@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -165,14 +166,18 @@ func TestRowsMovedInMidRunAreDeletedAndNoOthers(t *testing.T) {
 		"ALTER TABLE messages ALTER body TYPE varchar, ADD late timestamptz DEFAULT clock_timestamp()", // rewrites it
 	} {
 		t.Run(strings.Fields(statement)[0], func(t *testing.T) {
-			eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
-				s, conn, _ := altered(t, strategy, statement)
-				s.runner.Workers = 3
-				want(t, s.run(t), cleanup.OutcomeComplete, 5_000)
-				if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); left != 5_000 {
-					t.Errorf("%d rows are left, want 5,000", left)
-				}
-			})
+			for _, workers := range []int{1, 3} {
+				t.Run(fmt.Sprint(workers), func(t *testing.T) {
+					eachStrategy(t, func(t *testing.T, strategy cleanup.Strategy) {
+						s, conn, _ := altered(t, strategy, statement)
+						s.runner.Workers = workers
+						want(t, s.run(t), cleanup.OutcomeComplete, 5_000)
+						if left := pgtest.Int(t, conn, "SELECT count(*) FROM messages"); left != 5_000 {
+							t.Errorf("%d rows are left, want 5,000", left)
+						}
+					})
+				})
+			}
 		})
 	}
 }
